@@ -1,0 +1,145 @@
+"""How well predicted scores agree with human ones: SRCC, KRCC, PLCC and RMSE, as the IQA literature reports them.
+
+PLCC is reported raw, and after the monotone mapping of the Video Quality Experts Group (VQEG), the four-parameter
+logistic f(x) = (β1 - β2) / (1 + exp(-(x - β3) / β4)) + β2; RMSE after the same mapping.
+
+Every function takes `pred` and `mos` of equal length n >= 2, all finite: a prediction that did not parse must be left
+out by the caller, who then also reports how many there were (`evaluate.evaluate_scores` does both).
+A correlation with a constant is undefined: NaN, with a warning.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import OptimizeWarning, curve_fit
+from scipy.special import expit
+from scipy.stats import kendalltau, rankdata
+
+FloatArray = npt.NDArray[np.float64]
+
+LOGISTIC_PARAMETERS = 4
+
+
+def srcc(pred: npt.ArrayLike, mos: npt.ArrayLike) -> float:
+    """Spearman rank correlation in -1..1; tied values share their mean rank. NaN (and a warning) for constants.
+
+    Raises:
+        ValueError: lengths differ, fewer than two values, or a value is not finite.
+    """
+    pred_N, mos_N = checked(pred, mos)
+    return _pearson(rankdata(pred_N), rankdata(mos_N), "SRCC")
+
+
+def krcc(pred: npt.ArrayLike, mos: npt.ArrayLike) -> float:
+    """Kendall rank correlation (tau-b) in -1..1. NaN (and a warning) for constants.
+
+    Raises:
+        ValueError: lengths differ, fewer than two values, or a value is not finite.
+    """
+    pred_N, mos_N = checked(pred, mos)
+    return float("nan") if _is_constant(pred_N, mos_N, "KRCC") else float(kendalltau(pred_N, mos_N).statistic)
+
+
+def plcc(pred: npt.ArrayLike, mos: npt.ArrayLike, mapped: bool = False) -> float:
+    """Pearson correlation in -1..1, raw or after the logistic mapping. NaN (and a warning) for constants.
+
+    Arguments:
+        pred, mos: predicted and human scores (n,).
+        mapped: map `pred` by the fitted logistic first; needs n >= 4. NaN (and a warning) where the fit fails.
+
+    Raises:
+        ValueError: lengths differ, fewer than two values (four if mapped), or a value is not finite.
+    """
+    pred_N, mos_N = checked(pred, mos)
+    return _pearson(logistic_map(pred_N, mos_N) if mapped else pred_N, mos_N, "PLCC")
+
+
+def rmse(pred: npt.ArrayLike, mos: npt.ArrayLike, mapped: bool = True) -> float:
+    """Root mean squared error in units of `mos`, after the logistic mapping unless told otherwise.
+
+    Arguments:
+        pred, mos: predicted and human scores (n,).
+        mapped: map `pred` by the fitted logistic first; needs n >= 4. NaN (and a warning) where the fit fails.
+
+    Raises:
+        ValueError: lengths differ, fewer than two values (four if mapped), or a value is not finite.
+    """
+    pred_N, mos_N = checked(pred, mos)
+    return float(np.sqrt(np.mean(np.square((logistic_map(pred_N, mos_N) if mapped else pred_N) - mos_N))))
+
+
+def logistic(x: npt.ArrayLike, top: float, bottom: float, centre: float, width: float) -> FloatArray:
+    """VQEG's four-parameter logistic: (β1 - β2) / (1 + exp(-(x - β3) / β4)) + β2, without overflow."""
+    return (top - bottom) * expit((np.asarray(x, dtype=np.float64) - centre) / width) + bottom
+
+
+def fit_logistic(pred: npt.ArrayLike, mos: npt.ArrayLike) -> tuple[float, float, float, float] | None:
+    """Least-squares β1..β4 of `logistic` from predictions to human scores; None where there is no such fit.
+
+    Started at (max mos, min mos, mean pred, std pred / 4). There is no fit, and a warning says so, where predictions
+    are constant or the iteration does not converge.
+
+    Raises:
+        ValueError: lengths differ, fewer than four values, or a value is not finite.
+    """
+    pred_N, mos_N = checked(pred, mos)
+    if len(pred_N) < LOGISTIC_PARAMETERS:
+        raise ValueError(f"The logistic mapping needs at least 4 images, got {len(pred_N)}; use mapped=False.")
+    if _is_constant(pred_N, pred_N, "The logistic mapping"):
+        return None
+    start = (mos_N.max(), mos_N.min(), pred_N.mean(), pred_N.std() / 4)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", OptimizeWarning)  # about the covariance of β, which nobody asks for
+            beta, _ = curve_fit(logistic, pred_N, mos_N, p0=start, maxfev=20_000)
+    except RuntimeError:
+        warnings.warn("The logistic mapping did not converge: mapped metrics are NaN.", stacklevel=3)
+        return None
+    return tuple(map(float, beta))  # type: ignore[return-value]
+
+
+def logistic_map(pred: npt.ArrayLike, mos: npt.ArrayLike) -> FloatArray:
+    """Predictions (n,) mapped by the logistic fitted to `mos`; all NaN where there is no fit (see `fit_logistic`)."""
+    beta = fit_logistic(pred, mos)
+    return np.full(np.shape(pred), np.nan) if beta is None else logistic(pred, *beta)
+
+
+def as_vectors(pred: npt.ArrayLike, mos: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Both as float64 vectors; ValueError where lengths differ."""
+    pred_N = np.asarray(pred, dtype=np.float64).reshape(-1)
+    mos_N = np.asarray(mos, dtype=np.float64).reshape(-1)
+    if len(pred_N) != len(mos_N):
+        raise ValueError(f"There are {len(pred_N)} predictions but {len(mos_N)} human scores; give one each per image.")
+    return pred_N, mos_N
+
+
+def checked(pred: npt.ArrayLike, mos: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Both as float64 vectors; ValueError where lengths differ, n < 2, or a value is not finite."""
+    pred_N, mos_N = as_vectors(pred, mos)
+    if len(pred_N) < 2:
+        raise ValueError(f"A correlation needs at least two images, got {len(pred_N)}.")
+    for values, what, cure in (
+        (pred_N, "predictions", "leave those images out, or use evaluate_scores, which does and reports their share"),
+        (mos_N, "human scores", "every image needs one"),
+    ):
+        bad = int((~np.isfinite(values)).sum())
+        if bad:
+            raise ValueError(f"{bad} of {len(values)} {what} are NaN or infinite; {cure}.")
+    return pred_N, mos_N
+
+
+def _is_constant(a: FloatArray, b: FloatArray, what: str) -> bool:
+    constant = a.min() == a.max() or b.min() == b.max()
+    if constant:
+        warnings.warn(f"{what} is undefined for constant scores: the result is NaN.", stacklevel=4)
+    return bool(constant)
+
+
+def _pearson(a: FloatArray, b: FloatArray, what: str) -> float:
+    if np.isnan(a).any() or _is_constant(a, b, what):  # NaN: a mapping that failed, which has warned
+        return float("nan")
+    a, b = a - a.mean(), b - b.mean()
+    return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1.0, 1.0))

@@ -1,0 +1,39 @@
+"""Rewards for policy training: pure functions on arrays, and callables with TRL's reward contract.
+
+    from mriqa.reward import load
+    trainer = GRPOTrainer(reward_funcs=[load("margin", scale="unit"), load("format")], …)
+
+| name         | rewards                                             | options                    | columns            |
+|--------------|-----------------------------------------------------|----------------------------|--------------------|
+| `margin`     | margins to the other images equal to human ones     | `scale`                    | mos, image_id, std |
+| `ranking`    | preferring the image that people prefer             |                            | mos, image_id      |
+| `regression` | the human score of the image itself                 | `form`, `threshold`, `tau` | mos                |
+| `format`     | one well-formed answer, and nothing beside it       |                            |                    |
+
+All take `mode` ("non_thinking" or "thinking") or `answer_format`, and ignore every other column; `std` is needed for
+`scale="sigma"` only. `margin` and `ranking` compare the images of one call (`compares_images` is True): under several
+processes TRL calls a reward with each process's slice, and whoever wants the global batch gathers before calling.
+Your own: `load("my_rewards.py:function")`.
+"""
+
+from .comparison import ComparisonSet
+from .format import FormatReward, format_reward
+from .margin import MarginReward, margin_reward
+from .ranking import RankingReward, ranking_reward
+from .registry import REWARDS, Reward, load
+from .regression import RegressionReward, regression_reward
+
+__all__ = [
+    "REWARDS",
+    "ComparisonSet",
+    "FormatReward",
+    "MarginReward",
+    "RankingReward",
+    "RegressionReward",
+    "Reward",
+    "format_reward",
+    "load",
+    "margin_reward",
+    "ranking_reward",
+    "regression_reward",
+]
