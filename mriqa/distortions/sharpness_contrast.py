@@ -1,0 +1,33 @@
+"""Sharpness and contrast distortions of KADID-10k (Lin, Hosu, Saupe, QoMEX 2019).
+
+Every function takes images (B, 3, H, W) in [0, 1], one parameter per image (B,) and a generator (unused), and returns
+images of the same shape and dtype in [0, 1].
+"""
+
+import torch
+from torch import Tensor
+
+from .color_spaces import lab_to_rgb, rgb_to_lab
+from .filters import gaussian_smooth
+
+LINEAR_CONTRAST = -0.2
+
+
+def high_sharpen(images_BCHW: Tensor, amount_B: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Unsharp masking of L* with a Gaussian of 3 pixels; amount 0 is the identity."""
+    lab = rgb_to_lab(images_BCHW)
+    lightness = lab[:, :1]
+    blurred = gaussian_smooth(lightness, lab.new_full((len(lab),), 3.0))
+    sharpened = lightness + amount_B[:, None, None, None] * (lightness - blurred)
+    return lab_to_rgb(torch.cat([sharpened, lab[:, 1:]], dim=1)).clamp(0, 1)
+
+
+def contrast_change(images_BCHW: Tensor, amount_B: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Cubic tone curve: steeper in the middle for amounts above -0.2 (the identity), flatter below.
+
+    KADID-10k takes the not-a-knot spline through (0, 0), (0.3, 0.25 - amount / 4), (0.5, 0.5), (0.7, 0.75 + amount / 4)
+    and (1, 1). It is odd about the middle, which leaves one cubic, written out here.
+    """
+    from_middle = images_BCHW - 0.5
+    bump = 125 / 21 * from_middle * (0.25 - from_middle**2)
+    return (images_BCHW + (amount_B - LINEAR_CONTRAST)[:, None, None, None] * bump).clamp(0, 1)

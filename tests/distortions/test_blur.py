@@ -1,0 +1,66 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from mriqa.distortions import blur
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.5, 1, 2, 5])
+def test_gaussian_blur_is_scipys_cut_at_two_sigma(photos, sigma):
+    radius = math.ceil(2 * sigma)
+    expected = ndimage.gaussian_filter(
+        photos.numpy(), (0, 0, sigma, sigma), radius=(0, 0, radius, radius), mode="nearest"
+    )
+    blurred = blur.gaussian_blur(photos, torch.tensor([sigma, sigma], dtype=torch.float64))
+    np.testing.assert_allclose(blurred.numpy(), expected, atol=1e-9)
+
+
+def test_gaussian_blur_is_continuous_where_the_kernel_grows(photos):
+    below, above = (
+        blur.gaussian_blur(photos, torch.full((2,), sigma, dtype=torch.float64)) for sigma in (1.4999, 1.5001)
+    )
+    assert (below - above).abs().max() < 1e-3
+
+
+def test_disk_kernels_equal_a_count_of_points_in_the_disk():
+    radii = torch.tensor([0.5, 1.0, 2.0, 3.7, 8.0], dtype=torch.float64)
+    kernels = blur.disk_kernels(radii).numpy()
+    reach, fine = kernels.shape[1] // 2, 64
+    points = (np.arange((2 * reach + 1) * fine) + 0.5) / fine - reach - 0.5
+    for radius, kernel in zip(radii.numpy(), kernels, strict=True):
+        inside = points[:, None] ** 2 + points**2 <= radius**2
+        counted = inside.reshape(2 * reach + 1, fine, 2 * reach + 1, fine).sum(axis=(1, 3))
+        np.testing.assert_allclose(kernel, counted / counted.sum(), atol=1e-3)
+
+
+def test_line_kernels_equal_distances_to_a_segment_point_by_point():
+    lengths, angles = [1.0, 2.0, 6.0, 10.0], [0.3, 0.0, math.pi / 2, 2.1]
+    kernels = blur.line_kernels(
+        torch.tensor(lengths, dtype=torch.float64), torch.tensor(angles, dtype=torch.float64)
+    ).numpy()
+    reach = kernels.shape[1] // 2
+    for length, angle, kernel in zip(lengths, angles, kernels, strict=True):
+        ends = np.linspace(-(length - 1) / 2, (length - 1) / 2, 20001)
+        segment = np.stack([ends * math.cos(angle), ends * math.sin(angle)], axis=1)
+        expected = np.zeros_like(kernel)
+        for row in range(2 * reach + 1):
+            for column in range(2 * reach + 1):
+                pixel = np.array([column - reach, reach - row])
+                expected[row, column] = max(0, 1 - np.sqrt(((segment - pixel) ** 2).sum(axis=1).min()))
+        np.testing.assert_allclose(kernel, expected / expected.sum(), atol=1e-4)
+    # MATLAB: fspecial("motion", 2, 0) is [1/4, 1/2, 1/4].
+    np.testing.assert_allclose(kernels[1][reach, reach - 1 : reach + 2], [0.25, 0.5, 0.25])
+
+
+def test_lens_and_motion_blur_correlate_with_their_kernels(photos):
+    radius = torch.tensor([2.0, 6.0], dtype=torch.float64)
+    blurred = blur.lens_blur(photos, radius)
+    for image, result, kernel in zip(photos, blurred, blur.disk_kernels(radius), strict=True):
+        expected = [ndimage.correlate(channel.numpy(), kernel.numpy(), mode="nearest") for channel in image]
+        np.testing.assert_allclose(result.numpy(), expected, atol=1e-9)
+    # An even image has no direction, so that a blurred edge shows the kernel's mass is kept whatever the angle.
+    flat = torch.full((2, 3, 9, 9), 0.25)
+    torch.testing.assert_close(blur.motion_blur(flat, torch.tensor([4.0, 10.0])), flat)
