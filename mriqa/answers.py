@@ -1,0 +1,219 @@
+"""What a model is asked and what its answer looks like: prompt modes, the answer grammar, text to score and back.
+
+The only place that knows an answer's form; rewards, training and scoring all come here. A format is a small YAML file
+(`mriqa/prompts/*.yaml`, or the user's own), so models trained elsewhere are scored with their prompt and grammar:
+MR-IQA (Li et al., 2026), VisualQuality-R1 (Wu et al., arXiv 2505.14460), Q-Insight (Li et al., arXiv 2503.22679).
+
+Our own modes:
+    non_thinking  <answer>3.52</answer>
+    thinking      <thinking>…</thinking><answer>{"rating": 3.52}</answer>
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+LOWEST, HIGHEST = 1.0, 5.0
+"""The common scale: every parsed score is on it."""
+
+LONGEST_ANSWER = 200_000
+"""Characters. A longer text is no answer; the limit bounds the work that a user's own pattern can cause."""
+
+NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,5})(?:\.[0-9]{1,15})?")
+"""What a score may look like whatever the pattern lets through: plain ASCII decimals, no sign, no exponent, no NaN."""
+
+PROMPTS_FOLDER = Path(__file__).parent / "prompts"
+
+
+@dataclass(frozen=True)
+class AnswerFormat:
+    """A prompt and the grammar of its answer.
+
+    Arguments:
+        name: what it is called in settings and messages.
+        system: system prompt; empty for none.
+        user: user prompt, put after the image.
+        pattern: one regular expression for the whole answer, with a named group `score`. Matched with `re.ASCII`
+            (so that `\\d` and `\\s` are ASCII) against the stripped text, and has to cover all of it.
+        template: how to write an answer: `{score}` and, where the answer carries reasoning, `{thinking}`.
+        low, high: the answer's own range, mapped linearly to 1..5 by `parse`.
+        decimals: digits after the point that `format` writes.
+
+    Raises:
+        ValueError: a field has the wrong type or value, or `pattern` does not match what `template` writes.
+
+    Example:
+        >>> answer_format = load_format("thinking")
+        >>> answer_format.format(3.517, thinking="A little soft.")
+        '<thinking>A little soft.</thinking><answer>{"rating": 3.52}</answer>'
+        >>> answer_format.parse('<thinking>A little soft.</thinking><answer>{"rating": 3.52}</answer>')
+        3.52
+        >>> answer_format.parse("about 3.52")
+        nan
+    """
+
+    name: str
+    system: str
+    user: str
+    pattern: str
+    template: str
+    low: float = LOWEST
+    high: float = HIGHEST
+    decimals: int = 2
+
+    def __post_init__(self) -> None:
+        for field in ("name", "system", "user", "pattern", "template"):
+            if not isinstance(getattr(self, field), str):
+                raise ValueError(f"Answer format {self.name!r}: '{field}' must be text.")
+        for field in ("low", "high"):
+            value = getattr(self, field)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise ValueError(f"Answer format {self.name!r}: '{field}' must be a finite number, not {value!r}.")
+        if not 0 <= self.low < self.high:
+            raise ValueError(f"Answer format {self.name!r}: need 0 <= low < high, not {self.low} and {self.high}.")
+        if type(self.decimals) is not int or not 0 <= self.decimals <= 15:
+            raise ValueError(f"Answer format {self.name!r}: 'decimals' must be a whole number from 0 to 15.")
+        if not self.user.strip():
+            raise ValueError(f"Answer format {self.name!r}: 'user' is empty; it has to ask for a score.")
+        if self.template.count("{score}") != 1:
+            raise ValueError(f"Answer format {self.name!r}: 'template' must hold {{score}} exactly once.")
+        try:
+            groups = self._regex.groupindex
+        except re.error as error:
+            raise ValueError(f"Answer format {self.name!r}: 'pattern' is not a regular expression: {error}.") from error
+        if "score" not in groups:
+            raise ValueError(f"Answer format {self.name!r}: 'pattern' needs a named group: (?P<score>…).")
+        if math.isnan(self.parse(self.format(LOWEST))) or math.isnan(self.parse(self.format(HIGHEST))):
+            raise ValueError(f"Answer format {self.name!r}: 'pattern' does not match what 'template' writes.")
+
+    @cached_property
+    def _regex(self) -> re.Pattern[str]:
+        return re.compile(self.pattern, re.ASCII)
+
+    def parse(self, text: object) -> float:
+        """The score in 1..5, or NaN unless the whole stripped `text` is one well-formed answer within [low, high].
+
+        Never raises, whatever `text` is.
+        """
+        value = self._read_number(text)
+        if not self.low <= value <= self.high:
+            return math.nan
+        if self._is_common_scale:
+            return value
+        return LOWEST + (HIGHEST - LOWEST) * (value - self.low) / (self.high - self.low)
+
+    def is_well_formed(self, text: object) -> bool:
+        """Whether the whole stripped `text` is one answer of this format, its number in range or not."""
+        return not math.isnan(self._read_number(text))
+
+    def format(self, score: float, thinking: str = "") -> str:
+        """The answer that states `score` (1..5), rounded to `decimals`.
+
+        Raises:
+            ValueError: `score` is not within 1..5, or `thinking` has no place in the answer or would break its form.
+        """
+        if not LOWEST <= score <= HIGHEST:
+            raise ValueError(f"A score must be within {LOWEST:g}..{HIGHEST:g} to be written as an answer, not {score}.")
+        if thinking and "{thinking}" not in self.template:
+            raise ValueError(f"Answer format {self.name!r} has no place for thinking.")
+        value = float(score)
+        if not self._is_common_scale:
+            value = self.low + (value - LOWEST) / (HIGHEST - LOWEST) * (self.high - self.low)
+        # The score goes in first: reasoning that itself says "{score}" must come out as it is.
+        text = self.template.replace("{score}", f"{value:.{self.decimals}f}").replace("{thinking}", thinking)
+        if thinking and not self.is_well_formed(text):
+            raise ValueError(f"This thinking breaks the form of answer format {self.name!r}; take out its tags.")
+        return text
+
+    def messages(self) -> list[dict[str, str]]:
+        """The prompt as chat messages with plain text content; the image goes before the user's text."""
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, {"role": "user", "content": self.user}]
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, fit for JSON; `from_dict` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> AnswerFormat:
+        """The format with these fields; `system` may be left out. Raises ValueError on missing or unknown ones."""
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(str(key) for key in settings if key not in known):
+            raise ValueError(f"An answer format has no field {unknown[0]!r}; it has {', '.join(sorted(known))}.")
+        if missing := sorted({"name", "user", "pattern", "template"} - set(settings)):
+            raise ValueError(f"An answer format needs the field {missing[0]!r}.")
+        return cls(**{"system": "", **settings})
+
+    @property
+    def _is_common_scale(self) -> bool:
+        return (self.low, self.high) == (LOWEST, HIGHEST)
+
+    def _read_number(self, text: object) -> float:
+        """The number a well-formed answer states, in the format's own range or outside it; else NaN."""
+        if not isinstance(text, str) or len(text) > LONGEST_ANSWER:
+            return math.nan
+        match = self._regex.fullmatch(text.strip())
+        if match is None or not NUMBER.fullmatch(match["score"] or ""):
+            return math.nan
+        return float(match["score"])
+
+
+@cache
+def format_names() -> tuple[str, ...]:
+    """Names that `load_format` knows without a file."""
+    return tuple(sorted(path.stem for path in PROMPTS_FOLDER.glob("*.yaml")))
+
+
+def load_format(name_or_path: str | Path) -> AnswerFormat:
+    """The bundled format of that name ("non_thinking", "thinking", "visualquality_r1", …), or the one in a YAML file.
+
+    The YAML file holds the fields of `AnswerFormat`; `name` defaults to the file's own name.
+    Raises ValueError where there is no such format, or where the file does not hold one.
+    """
+    if name_or_path in format_names():
+        return _load_bundled(str(name_or_path))
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        raise ValueError(
+            f"There is no answer format {str(name_or_path)!r}: use one of {', '.join(format_names())}, or a .yaml file."
+        )
+    return _load_yaml(path)
+
+
+def parse(text: object, mode: str = "non_thinking") -> float:
+    """The score in 1..5 that `text` states in the given mode, NaN where it is not one well-formed answer."""
+    return load_format(mode).parse(text)
+
+
+def format_answer(score: float, mode: str = "non_thinking", thinking: str = "") -> str:
+    """The answer that states `score` (1..5) in the given mode; ValueError outside that range."""
+    return load_format(mode).format(score, thinking)
+
+
+@cache
+def _load_bundled(name: str) -> AnswerFormat:
+    return _load_yaml(PROMPTS_FOLDER / f"{name}.yaml")
+
+
+def _load_yaml(path: Path) -> AnswerFormat:
+    if not path.is_file():
+        raise ValueError(f"The answer format file {path} does not exist.")
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"The answer format file {path} is not readable YAML: {reason}.") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"The answer format file {path} must hold fields such as 'user', 'pattern' and 'template'.")
+    try:
+        return AnswerFormat.from_dict({"name": path.stem, **settings})
+    except ValueError as error:
+        raise ValueError(f"In the answer format file {path}: {error}") from error

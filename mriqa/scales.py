@@ -1,0 +1,95 @@
+"""The scale on which a dataset's ratings were published, and how they become 1..5, higher being better.
+
+A scale is declared, never guessed from the values: a file whose scores happen to lie in 1..5 may still be on 0..100.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+LOWEST, HIGHEST = 1.0, 5.0
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A range of ratings and the direction of better ones.
+
+    Arguments:
+        low, high: the range that scores may take, both ends included.
+        direction: "higher" where a higher score is a better image (MOS), "lower" where it is a worse one (DMOS).
+    """
+
+    low: float = LOWEST
+    high: float = HIGHEST
+    direction: Literal["higher", "lower"] = "higher"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise ValueError(f"A scale needs finite ends with low < high, not {self.low} and {self.high}.")
+        if self.direction not in ("higher", "lower"):
+            raise ValueError(f"A scale's direction is 'higher' or 'lower' (is better), not {self.direction!r}.")
+
+    def to_mos(self, score: float) -> float:
+        """`score` as 1..5. Raises ValueError where it is NaN or outside the scale."""
+        if not self.low <= score <= self.high:
+            raise ValueError(f"score {score:g} is outside the declared scale {self}")
+        if self == MOS:
+            return float(score)
+        share = (score - self.low) / (self.high - self.low)
+        return LOWEST + (HIGHEST - LOWEST) * (share if self.direction == "higher" else 1.0 - share)
+
+    def std_to_mos(self, std: float) -> float:
+        """A standard deviation on this scale as one on 1..5. Raises ValueError for NaN, infinity and negatives."""
+        if not 0 <= std < math.inf:
+            raise ValueError(f"std {std:g} is not a standard deviation; leave it out where it is not known")
+        return float(std) * ((HIGHEST - LOWEST) / (self.high - self.low))
+
+    def __str__(self) -> str:
+        return f"{self.low:g}..{self.high:g}" + (" (lower is better)" if self.direction == "lower" else "")
+
+
+MOS = Scale()
+
+NAMED_SCALES: dict[str, Scale] = {
+    "mos": MOS,
+    "koniq10k": MOS,  # column MOS of the published scores
+    "koniq10k_zscore": Scale(0, 100),  # column MOS_zscore
+    "spaq": Scale(0, 100),
+    "livew": Scale(0, 100),  # LIVE In the Wild (CLIVE)
+    "flive": Scale(0, 100),
+    "agiqa3k": Scale(0, 5),
+    "bid": Scale(0, 5),
+    "kadid10k": MOS,  # its "dmos" column is higher for better images
+    "tid2013": Scale(0, 9),
+    "csiq": Scale(0, 1, "lower"),
+    "uhdiqa": Scale(0, 1),
+}
+"""Scales of datasets as their authors publish the scores, used only where the caller names them. PIPAL is missing on
+purpose: Elo ratings have no fixed range."""
+
+
+def resolve_scale(scale: Scale | str | None) -> Scale:
+    """A `Scale`, a name of `NAMED_SCALES`, or "LOW:HIGH" or "LOW:HIGH:lower" as text; None is 1..5.
+
+    Raises:
+        ValueError: the text is none of these.
+    """
+    if scale is None:
+        return MOS
+    if isinstance(scale, Scale):
+        return scale
+    if scale in NAMED_SCALES:
+        return NAMED_SCALES[scale]
+    low, separator, rest = str(scale).partition(":")
+    high, _, direction = rest.partition(":")
+    try:
+        ends = float(low), float(high)
+    except ValueError:
+        separator = ""
+    if not separator:
+        raise ValueError(
+            f"There is no scale {scale!r}: name one of {', '.join(NAMED_SCALES)}, or write LOW:HIGH or LOW:HIGH:lower."
+        ) from None
+    return Scale(*ends, direction or "higher")  # type: ignore[arg-type]  # Scale checks the direction
