@@ -1,0 +1,41 @@
+"""What a readout reads off a model for one view of an image, and how readings become one score."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+class ReadoutError(ValueError):
+    """A readout that this model or answer format cannot give, as one sentence naming another."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Scores (S,) in 1..5 with their weights (S,): a whole distribution where `exact`, parsed samples otherwise."""
+
+    scores_S: np.ndarray
+    weights_S: np.ndarray
+    exact: bool
+    texts: tuple[str, ...] = ()
+
+
+def summarise(readings: Sequence[Reading]) -> tuple[float, float]:
+    """Mean and standard deviation over the readings of one image's views, each reading counting by its weights.
+
+    The deviation is that of the averaged distribution, or the sample deviation (ddof 1) of the parsed answers. Both
+    numbers are NaN where nothing parsed, the deviation also where only one answer did.
+    """
+    scores_S = np.concatenate([reading.scores_S for reading in readings])
+    weights_S = np.concatenate([reading.weights_S for reading in readings])
+    if len(scores_S) == 0:
+        return math.nan, math.nan
+    mean = float(np.average(scores_S, weights=weights_S))
+    variance = float(np.average((scores_S - mean) ** 2, weights=weights_S))
+    if all(reading.exact for reading in readings):
+        return mean, math.sqrt(variance)
+    n = len(scores_S)
+    return mean, math.sqrt(variance * n / (n - 1)) if n > 1 else math.nan

@@ -1,0 +1,159 @@
+"""The `mriqa` command, run as users run it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+import mriqa
+from mriqa.cli import app
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> str:
+    from mriqa.embedded import build_tiny_qwen3_vl
+
+    return str(build_tiny_qwen3_vl(tmp_path_factory.mktemp("tiny") / "model"))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """Real photographs, and one broken file beside them in a folder of its own."""
+    import skimage
+
+    folder = tmp_path_factory.mktemp("photos")
+    for name in ("astronaut.png", "coffee.png", "rocket.jpg", "moon.png"):
+        (folder / name).write_bytes((Path(skimage.__file__).parent / "data" / name).read_bytes())
+    (folder / "broken").mkdir()
+    (folder / "broken" / "broken.jpg").write_bytes((folder / "rocket.jpg").read_bytes()[:5000])
+    return folder
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_help_is_there_without_loading_torch():
+    code = "import sys, mriqa.cli; print('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+    for command in ([], ["score"], ["eval"]):
+        shown = run(*command, "--help")
+        assert shown.exit_code == 0
+        assert not command or "Examples" in shown.output
+
+
+def test_versions():
+    shown = subprocess.run([sys.executable, "-m", "mriqa", "--version"], capture_output=True, text=True)
+    assert shown.stdout.strip() == run("version").output.strip() == mriqa.__version__
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+def test_score_writes_a_row_per_image(model, photos, tmp_path, suffix):
+    out = tmp_path / f"scores.{suffix}"
+    result = run("score", photos / "*.png", photos / "rocket.jpg", "--model", model, "--out", out)
+    assert result.exit_code == 0, result.output
+    if suffix == "jsonl":
+        rows = [json.loads(line) for line in out.read_text().splitlines()]
+    elif suffix == "parquet":
+        rows = pyarrow.parquet.read_table(out).to_pylist()
+    else:
+        rows = list(csv.DictReader(out.open(newline="")))
+    assert [Path(row["image"]).name for row in rows] == ["astronaut.png", "coffee.png", "moon.png", "rocket.jpg"]
+    assert all(list(row) == ["image", "score", "std", "error"] and not row["error"] for row in rows)
+    direct = mriqa.Scorer.from_pretrained(model).score([row["image"] for row in rows])
+    np.testing.assert_allclose([float(row["score"]) for row in rows], [score.score for score in direct], atol=1e-6)
+
+
+def test_a_broken_image_is_an_error_row_and_exit_code_1(model, photos, tmp_path):
+    out = tmp_path / "scores.jsonl"
+    result = run("score", photos, "--model", model, "--out", out)
+    assert result.exit_code == 1
+    rows = {Path(row["image"]).name: row for row in map(json.loads, out.read_text().splitlines())}
+    assert len(rows) == 5 and rows["broken.jpg"]["score"] is None and "truncated" in rows["broken.jpg"]["error"]
+    assert "1 of 5 images have no score" in result.stderr
+
+
+def test_without_out_a_pipe_gets_json_lines(model, photos):
+    result = run("score", photos / "moon.png", "--model", model, "--resize", 128, "--crop", 96)
+    assert result.exit_code == 0
+    row = json.loads(result.stdout)
+    assert row["error"] is None and 1 <= row["score"] <= 5
+
+
+def test_mistakes_are_one_sentence_and_exit_code_2(model, photos, tmp_path):
+    out = tmp_path / "scores.csv"
+    out.write_text("mine")
+    photo = photos / "moon.png"
+    for arguments, sentence in [
+        ((photos / "missing.png", "-m", model), "no file or folder"),
+        ((photo, "-m", tmp_path / "nowhere"), "no model folder"),
+        ((photo, "-m", model, "-o", out), "--overwrite"),
+        ((photo, "-m", model, "-o", tmp_path / "scores.xlsx"), "must end in"),
+        ((photo, "-m", model, "--answer-format", "nope"), "no answer format 'nope'"),
+        ((photo, "-m", model, "--prompt-mode", "thinking", "--readout", "expected"), "use --readout sample"),
+        ((photo, "-m", model, "--device", "toaster"), "no device 'toaster'"),
+    ]:
+        result = run("score", *arguments)
+        assert (result.exit_code, result.stdout) == (2, ""), result.output
+        assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1 and sentence in result.stderr
+    assert out.read_text() == "mine"
+    assert run("score", photo).exit_code == 2
+    assert run("score", photo, "-m", model, "--readout", "best").exit_code == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which Linux has")
+def test_a_full_disk_is_one_sentence(model, photos, tmp_path):
+    (tmp_path / "scores.jsonl.partial").symlink_to("/dev/full")
+    result = run("score", photos / "moon.png", "-m", model, "-o", tmp_path / "scores.jsonl")
+    assert result.exit_code == 2 and "No space left" in result.stderr
+    assert not (tmp_path / "scores.jsonl").exists()
+
+
+@pytest.fixture
+def manifest(photos, tmp_path) -> Path:
+    path = tmp_path / "manifest.jsonl"
+    rows = [("astronaut.png", 80), ("coffee.png", 60), ("rocket.jpg", 40), ("moon.png", 10)]
+    path.write_text("".join(json.dumps({"image": name, "mos": mos, "std": 8}) + "\n" for name, mos in rows))
+    return path
+
+
+def test_eval_writes_measures_predictions_and_plot(model, photos, manifest, tmp_path):
+    out, plot = tmp_path / "result.json", tmp_path / "plot.png"
+    options = ["--model", model, "--image-root", photos, "--out", out, "--plot", plot]
+    for scale in (["--scale", "0:100"], ["--scale-low", 0, "--scale-high", 100, "--overwrite"]):
+        result = run("eval", "--manifest", manifest, *options, *scale)
+        assert result.exit_code == 0, result.output
+        measures = json.loads(out.read_text())
+        assert (measures["n"], measures["n_parsed"], measures["settings"]["readout"]) == (4, 4, "expected")
+        rows = [json.loads(line) for line in (tmp_path / "result.predictions.jsonl").read_text().splitlines()]
+        assert [row["mos"] for row in rows] == pytest.approx([1 + 4 * mos / 100 for mos in (80, 60, 40, 10)])
+        order = np.argsort(np.argsort([row["score"] for row in rows]))
+        differences = order - np.array([3, 2, 1, 0])
+        assert measures["srcc"] == pytest.approx(1 - 6 * (differences**2).sum() / (4 * 15))  # Spearman, no ties
+        assert "SRCC" in result.stdout
+        assert Image.open(plot).size > (100, 100)
+
+
+def test_eval_refuses_bad_rows_or_skips_them(model, photos, manifest, tmp_path):
+    with manifest.open("a") as file:
+        file.write(json.dumps({"image": "broken/broken.jpg", "mos": 50}) + "\n")
+    options = ["eval", "--manifest", manifest, "--model", model, "--image-root", photos, "--scale", "0:100"]
+    failed = run(*options)
+    assert failed.exit_code == 2 and "broken.jpg" in failed.stderr
+    out = tmp_path / "result.json"
+    assert run(*options, "--on-bad-row", "skip", "--out", out).exit_code == 0
+    assert json.loads(out.read_text())["n"] == 4
+    for scale in (["--scale", "made-up"], ["--scale", "mos", "--scale-low", 0], ["--scale-low", 9]):
+        assert run("eval", "--manifest", manifest, "--model", model, *scale).exit_code == 2
