@@ -1,0 +1,29 @@
+"""The default that needs no download: photographs, labels, and two tiny models.
+
+`prepare` builds all of it in a folder. `register` makes the embedded model's architecture known to transformers;
+loading a model through `mriqa.models` does it by itself.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_EXPORTS = {
+    "DatasetSettings": "dataset",
+    "FeatureCache": "statistics",
+    "build_dataset": "dataset",
+    "build_tiny_fastvlm": "tiny_fastvlm",
+    "build_tiny_qwen3_vl": "tiny_qwen3_vl",
+    "prepare": "preparation",
+    "register": "lite_tower",
+    "with_cached_features": "statistics",
+}
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: torch and transformers take seconds."""
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)

@@ -1,0 +1,83 @@
+"""Everything the embedded default needs, in one folder: data set, untrained model, and the features of every picture."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from mriqa.answers import load_format
+from mriqa.embedded.dataset import DatasetPaths, DatasetSettings, build_dataset
+from mriqa.embedded.statistics import FeatureCache
+from mriqa.embedded.tiny_fastvlm import build_tiny_fastvlm
+from mriqa.manifest import read_manifest
+from mriqa.models import load_vlm, save_scoring_settings
+
+FEATURES_FILE = "features.safetensors"
+PROMPT = "tiny"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Paths of the prepared default.
+
+    Attributes:
+        model: folder of the untrained model; its tower is standardised on the training pictures.
+        features: the tower's statistics of every picture, for `FeatureCache.load`.
+        train, val, test: manifests.
+    """
+
+    model: Path
+    features: Path
+    train: Path
+    val: Path
+    test: Path
+
+
+def prepare(
+    folder: str | Path, photos: str | Path | None = None, seed: int = 0, settings: DatasetSettings | None = None
+) -> Prepared:
+    """Build under ``folder`` what is not there yet; a second call reuses it all.
+
+    Args:
+        folder: where to write; about 1 GB with the default settings.
+        photos: a folder of photographs to use instead of the built-in contents.
+        seed: of the data set and of the untrained weights.
+        settings: other sizes; ``photos`` and ``seed`` are taken from here if given.
+    """
+    folder = Path(folder)
+    settings = settings or DatasetSettings(photos=str(photos) if photos else None, seed=seed)
+    data = build_dataset(folder / "data", settings)
+    model_dir, features = folder / "untrained", folder / FEATURES_FILE
+    if not features.is_file():
+        _build_model(model_dir, features, data, settings)
+    return Prepared(model_dir, features, data.train, data.val, data.test)
+
+
+def views_of_size(size: int) -> dict[str, int]:
+    """How the model looks at pictures of any size: at the scale it was trained at, in five crops.
+
+    Distortions are labelled at the scale of KADID-10k, 512 x 384 pixels; much larger pictures are shrunk to where the
+    five crops cover them.
+    """
+    return {"limit": size * 7 // 4, "crop": size, "count": 5}
+
+
+def _build_model(model_dir: Path, features: Path, data: DatasetPaths, settings: DatasetSettings) -> None:
+    """The untrained model, standardised on the training pictures; writing the features comes last and marks the end."""
+    build_tiny_fastvlm(model_dir, seed=settings.seed, image_size=settings.size)
+    model, processor = load_vlm(model_dir, device="cpu")
+    cache = FeatureCache(model, processor)
+    pictures = {
+        split: [row.image for row in read_manifest(path, check_images=False)]
+        for split, path in (("train", data.train), ("val", data.val), ("test", data.test))
+    }
+    cache.precompute([path for paths in pictures.values() for path in paths])
+    cache.standardise(pictures["train"])
+    partial = model_dir.with_suffix(".partial")
+    model.save_pretrained(partial)
+    processor.save_pretrained(partial)
+    save_scoring_settings(partial, load_format(PROMPT), views_of_size(settings.size))
+    shutil.rmtree(model_dir)
+    partial.rename(model_dir)
+    cache.save(features)
