@@ -1,0 +1,177 @@
+"""GRPO for image quality scores: TRL's trainer, seeing its rollout as one comparison set.
+
+The method is MR-IQA's (margins between each sampled score and the other images' mean scores); see mriqa.reward for
+the rewards themselves. TRL hands a reward function the completions of one process only, and even splits one image's
+group over processes. Rewards that compare images need them together, which is what this class adds, with the log of
+what the scores look like. Legend: N images, G completions per image, P processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from accelerate.utils import gather_object
+from torch.utils.data import Sampler
+from trl import GRPOTrainer, SFTTrainer
+from trl.trainer.utils import RepeatSampler
+
+from mriqa.answers import AnswerFormat
+from mriqa.models import save_scoring_settings
+from mriqa.policy.checkpoints import SafeCheckpoints
+from mriqa.policy.checks import check_rollout_size
+from mriqa.policy.statistics import score_statistics
+from mriqa.policy.validation import ScoreValidation, Validation
+
+NOT_GATHERED = ("prompt", "image", "images")
+
+
+class _ScoreTrainer(SafeCheckpoints, ScoreValidation):
+    """What policy training and its warm start share: safe checkpoints, validation, `mriqa.json` beside the weights."""
+
+    answer_format: AnswerFormat
+    views: Mapping[str, Any] | None = None
+
+    def _save(self: Any, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        super()._save(output_dir, state_dict)  # type: ignore[misc]
+        save_scoring_settings(output_dir or self.args.output_dir, self.answer_format, self.views)
+
+
+class ScoreSFTTrainer(_ScoreTrainer, SFTTrainer):
+    """TRL's SFTTrainer on `mriqa.policy.data.answer_dataset`: the warm start."""
+
+    def __init__(
+        self,
+        *args: Any,
+        answer_format: AnswerFormat,
+        validation: Validation | None = None,
+        views: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.answer_format, self.validation, self.views = answer_format, validation, views
+        super().__init__(*args, **kwargs)
+
+
+class ScoreGRPOTrainer(_ScoreTrainer, GRPOTrainer):
+    """TRL's GRPOTrainer on `mriqa.policy.data.policy_dataset`.
+
+    Args (beside GRPOTrainer's):
+        answer_format: how a score is asked for and read off a completion.
+        comparison: "global" compares all N = generation_batch_size / num_generations images of a rollout, whichever
+            process sampled them; "local" compares those of each process only (the published setting), and then every
+            process must hold whole groups.
+        validation: what `evaluate()` scores; None where evaluation is off.
+        views: how `mriqa score` is to look at pictures (`mriqa.scoring.views`), saved beside the weights.
+
+    A reward function is called with TRL's arguments. Under "global" with several processes it is called on the whole
+    comparison set, so it must be a pure function of it, and it gets every dataset column except the images, which
+    stay on their process.
+
+    Raises SettingsError for batch shapes from which nothing could be learnt.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        answer_format: AnswerFormat,
+        comparison: str = "global",
+        validation: Validation | None = None,
+        views: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.answer_format, self.comparison = answer_format, comparison
+        self.validation, self.views = validation, views
+        self._own_rows: slice | None = None
+        config = kwargs["args"]
+        check_rollout_size(
+            images=len(kwargs["train_dataset"]),
+            num_generations=config.num_generations,
+            per_device_batch=config.per_device_train_batch_size,
+            steps_per_generation=config.steps_per_generation,
+            processes=config.world_size,
+            comparison=comparison,
+        )
+        super().__init__(*args, **kwargs)
+
+    def _calculate_rewards(
+        self,
+        inputs: list[dict[str, Any]],
+        prompts: list[Any],
+        completions: list[Any],
+        completion_ids_list: list[list[int]],
+    ) -> torch.Tensor:
+        """Rewards of the whole rollout, (N·G, number of functions), in process order: what TRL normalises per group."""
+        if self.comparison == "global" and self.accelerator.num_processes > 1:
+            rewards = self._rewards_of_everyone(inputs, completions, completion_ids_list)
+        else:
+            rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        self._log_score_statistics(inputs, completions, rewards)
+        return rewards
+
+    def _rewards_of_everyone(
+        self, inputs: list[dict[str, Any]], completions: list[Any], completion_ids_list: list[list[int]]
+    ) -> torch.Tensor:
+        rows = [{name: value for name, value in row.items() if name not in NOT_GATHERED} for row in inputs]
+        prompts = [row["prompt"] for row in inputs]
+        everyone = gather_object(list(zip(rows, prompts, completions, completion_ids_list, strict=True)))
+        start = self.accelerator.process_index * len(inputs)
+        self._own_rows = slice(start, start + len(inputs))
+        all_rows, all_prompts, all_completions, all_ids = map(list, zip(*everyone, strict=True))
+        # Every process computes the rewards of the whole set. TRL then gathers all P equal copies, of which the first
+        # is taken, so that even a reward that isn't a pure function gives every process the same advantages.
+        copies = super()._calculate_rewards(all_rows, all_prompts, all_completions, all_ids)
+        self._own_rows = None
+        return copies[: len(everyone)]
+
+    def _log_completion_extra(self, column: str, values: list[Any]) -> None:
+        """A reward that saw the whole set logs it all, but TRL gathers this log: each process keeps its own part."""
+        super()._log_completion_extra(column, values[self._own_rows] if self._own_rows else values)
+
+    def _log_score_statistics(
+        self: Any, inputs: list[dict[str, Any]], completions: list[Any], rewards: torch.Tensor
+    ) -> None:
+        device = self.accelerator.device
+        own_scores = [self.answer_format.parse(completion_text(completion)) for completion in completions]
+        scores, mos = self.accelerator.gather(
+            (
+                torch.tensor(own_scores, dtype=torch.float32, device=device),
+                torch.tensor([row["mos"] for row in inputs], dtype=torch.float32, device=device),
+            )
+        )
+        group = (len(rewards) // self.num_generations, self.num_generations)
+        total = (rewards * self.reward_weights.to(rewards.device)).nansum(dim=1)
+        summary = score_statistics(scores.view(group), mos.view(group)[:, 0], total.view(group))
+        for name, value in summary.items():
+            self._metrics["train"][f"score/{name}"].append(value)
+
+    def _get_train_sampler(self: Any, dataset: Any = None) -> Sampler[int]:
+        # TRL's sampler draws each epoch's order from a generator that no checkpoint holds, so that a run resumed in a
+        # later epoch would see the first epoch's order again. Ours derives the order from the epoch's number.
+        return EpochRepeatSampler(
+            data_source=dataset if dataset is not None else self.train_dataset,
+            mini_repeat_count=self.num_generations,
+            batch_size=self.args.generation_batch_size // self.num_generations,
+            repeat_count=self.num_iterations * self.args.steps_per_generation,
+            shuffle=self.shuffle_dataset,
+            seed=self.args.seed,
+        )
+
+    def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
+        # TRL counts its steps from 0 in a resumed run too, which shifts the rollouts against the repeated batches.
+        progress = super()._init_training_state(*args, **kwargs)
+        self._step = self.state.global_step * self.args.gradient_accumulation_steps
+        return progress
+
+
+class EpochRepeatSampler(RepeatSampler):
+    """TRL's RepeatSampler whose order is a function of the seed and the epoch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        if self.shuffle:
+            self.generator.manual_seed((self.seed or 0) + epoch)
+
+
+def completion_text(completion: str | list[dict[str, Any]]) -> str:
+    """The text of one completion in either of TRL's forms: plain, or a list of one assistant message."""
+    return completion if isinstance(completion, str) else str(completion[0]["content"])

@@ -1,0 +1,73 @@
+"""Put the embedded data set, tiny model and warm start in the place of the word `embedded` in a recipe's arguments."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from accelerate import PartialState
+
+import mriqa.embedded
+from mriqa.embedded.preparation import FEATURES_FILE
+from mriqa.manifest import RatedImage
+from mriqa.models import load_scoring_settings, load_vlm
+from mriqa.policy.config import EMBEDDED, RunArguments
+from mriqa.policy.runs import MODEL_DIR
+
+Arguments = TypeVar("Arguments", bound=RunArguments)
+WARM_START = "warm_start"
+WARM_START_CONFIG = Path(__file__).parent / "configs" / "tiny_sft.yaml"
+
+
+def fill_in_embedded(arguments: Arguments, warm_start: bool) -> Arguments:
+    """The arguments with real paths. What isn't built yet is built under `embedded_dir`, by the main process.
+
+    `warm_start` says whether the model is to be the one that `recipes/sft.py` trained by configs/tiny_sft.yaml (trained
+    now if it isn't there) or the untrained one.
+    """
+    folder = Path(arguments.embedded_dir)
+    with PartialState().main_process_first():
+        prepared = mriqa.embedded.prepare(folder, photos=arguments.photos, seed=0)
+    filled = dataclasses.replace(arguments)
+    if filled.train_manifest == EMBEDDED:
+        filled.train_manifest = str(prepared.train)
+        filled.val_manifest = filled.val_manifest or EMBEDDED
+    if filled.val_manifest == EMBEDDED:
+        filled.val_manifest = str(prepared.val)
+    if filled.model == EMBEDDED:
+        filled.model = str(_warm_start(folder, arguments.photos) if warm_start else prepared.model)
+        filled.vision_features = str(prepared.features)
+        filled.freeze_vision = True
+    return filled
+
+
+def _warm_start(folder: Path, photos: str | None) -> Path:
+    import sft
+
+    run = folder / WARM_START
+    if not (run / MODEL_DIR).is_dir():
+        options = ["--embedded_dir", str(folder), "--output_dir", str(run), "--overwrite"]
+        options += ["--photos", photos] if photos else []
+        sft.train(*sft.parse_arguments(["--config", str(WARM_START_CONFIG), *options]))
+    PartialState().wait_for_everyone()
+    return run / MODEL_DIR
+
+
+def scores_of(model_dir: str | Path, prepared_dir: str | Path, rows: Sequence[RatedImage]) -> np.ndarray:
+    """Scores (N,) that an embedded model gives pictures of the embedded data set, by their precomputed features."""
+    from mriqa.scoring import Scorer
+
+    model, processor = load_vlm(model_dir)
+    cache = mriqa.embedded.FeatureCache(model, processor)
+    cache.load(Path(prepared_dir) / FEATURES_FILE)
+    settings = load_scoring_settings(model_dir)
+    scorer = Scorer(
+        model,
+        mriqa.embedded.with_cached_features(processor, cache),
+        settings.answer_format if settings else None,
+        batch_size=64,
+    )
+    return np.array([score.score for score in scorer.score([row.image for row in rows])])

@@ -1,0 +1,181 @@
+"""Train a vision-language model to score images by policy optimisation with margin rewards (MR-IQA).
+
+    accelerate launch recipes/mr_grpo.py --config recipes/configs/tiny.yaml
+    accelerate launch recipes/mr_grpo.py --config recipes/configs/qwen3_vl_2b_koniq_lora.yaml
+    torchrun --nproc_per_node 2 recipes/mr_grpo.py --config recipes/configs/tiny.yaml        # several processes on CPU
+
+The policy sees an image, samples G scores for it, and each score is rewarded for how well its margins to the other
+images of the comparison set match the human margins. A comparison set has generation_batch_size / num_generations
+images, where generation_batch_size = per_device_train_batch_size × steps_per_generation × processes, in completions;
+`--comparison global` compares all of them, `local` (as published) those of each process. Every option below can stand
+in the YAML file given by --config, and the command line overrides it.
+
+The run writes to output_dir: model/ (the best by validation SRCC, for `mriqa score --model`), checkpoint-N/,
+training_log.json and resolved_config.yaml, which repeats the run.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trl import TrlParser
+
+import mriqa.reward
+from mriqa.answers import AnswerFormat
+from mriqa.images import ImageError
+from mriqa.manifest import ManifestError
+from mriqa.models import ModelError
+from mriqa.policy.checkpoints import CheckpointError
+from mriqa.policy.checks import SettingsError, check_rewards, check_rollout_size
+from mriqa.policy.config import RunArguments, ScoreGRPOConfig, parse_options
+from mriqa.policy.data import policy_dataset
+from mriqa.policy.progress import show_progress
+from mriqa.policy.runs import (
+    TrainingResult,
+    close_run,
+    load_policy,
+    lora_config,
+    open_run,
+    read_format,
+    read_images,
+    read_validation_images,
+    saved_views,
+    uses_embedded,
+)
+from mriqa.policy.trainer import ScoreGRPOTrainer
+from mriqa.scoring.reading import ReadoutError
+from validate import validation_on
+
+USAGE = "%(prog)s [--config FILE.yaml] [--OPTION VALUE ...]"
+REFUSALS = (SettingsError, CheckpointError, ImageError, ManifestError, ModelError, ReadoutError)
+"""The errors by which the library refuses unusable input, each one clear sentence."""
+
+
+@dataclass
+class MRGRPOArguments(RunArguments):
+    """What MR-GRPO needs to know beside TRL's options."""
+
+    reward: list[str] = field(
+        default_factory=lambda: ["margin"],
+        metadata={
+            "help": "Reward functions, summed: margin, ranking, regression, format, or a function of your own as "
+            "path/to/file.py:function. Weigh them with --reward_weights."
+        },
+    )
+    reward_options: str | None = field(
+        default=None,
+        metadata={"help": 'Options by reward, a mapping in YAML or JSON here: \'{"margin": {"scale": "sigma"}}\'.'},
+    )
+    comparison: str = field(
+        default="global",
+        metadata={"help": "Compare the images of the whole rollout ('global') or of each process ('local')."},
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.reward, str):  # one name in a YAML file
+            self.reward = [self.reward]
+
+
+class HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
+    """Keep the layout of the text above, and show defaults."""
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> tuple[MRGRPOArguments, ScoreGRPOConfig]:
+    """Options from the command line and the YAML file it names. Raises SettingsError for what cannot be right."""
+    options: Any = (MRGRPOArguments, ScoreGRPOConfig)
+    parser = TrlParser(options, usage=USAGE, description=__doc__, formatter_class=HelpFormatter)
+    try:
+        arguments, config = parser.parse_args_and_config(argv)
+    except (ValueError, OSError) as error:
+        raise SettingsError(str(error)) from error
+    return arguments, config
+
+
+def train(arguments: MRGRPOArguments, config: ScoreGRPOConfig) -> TrainingResult:
+    """Run the recipe. Raises one of REFUSALS for settings, data, a model or a disk that won't do."""
+    started = time.monotonic()
+
+    # Data and settings first: whatever cannot train is refused before a model is loaded.
+    if uses_embedded(arguments):
+        from embedded import fill_in_embedded
+
+        arguments = fill_in_embedded(arguments, warm_start=True)
+    train_rows = read_images(arguments, arguments.train_manifest, "train_manifest")
+    val_rows = read_validation_images(arguments, config)
+    reward_options = parse_options(arguments.reward_options, "reward_options")
+    check_rewards(arguments.reward, reward_options, train_rows)
+    check_rollout_size(
+        images=len(train_rows),
+        num_generations=config.num_generations or 0,
+        per_device_batch=config.per_device_train_batch_size,
+        steps_per_generation=config.steps_per_generation or 0,
+        processes=config.world_size,
+        comparison=arguments.comparison,
+    )
+    if config.use_vllm and config.vllm_mode == "colocate":
+        raise SettingsError(
+            "vLLM in colocate mode corrupts prompts that hold images (TRL #6294): use --vllm_mode server, or leave out "
+            "--use_vllm."
+        )
+    if config.beta and not arguments.lora_r and (Path(arguments.model) / "adapter_config.json").is_file():
+        raise SettingsError(
+            f"{arguments.model} is an adapter, and the KL penalty would refer to its base model instead of it: "
+            "merge it first, go on with LoRA (--lora_r), or set --beta 0."
+        )
+    answer_format = read_format(arguments)
+    rewards = load_rewards(arguments.reward, reward_options, answer_format)
+    validation = validation_on(val_rows, answer_format, arguments)
+    checkpoint = open_run(arguments, config)
+
+    # Model, trainer, training.
+    model, processor = load_policy(arguments)
+    trainer = ScoreGRPOTrainer(
+        model=model,
+        processing_class=processor,
+        args=config,
+        reward_funcs=rewards,
+        train_dataset=policy_dataset(train_rows, answer_format),
+        eval_dataset=policy_dataset(val_rows, answer_format) if val_rows else None,
+        peft_config=lora_config(arguments),
+        answer_format=answer_format,
+        comparison=arguments.comparison,
+        validation=validation,
+    )
+    show_progress(trainer)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    return close_run(trainer, config, started)
+
+
+def load_rewards(
+    names: Sequence[str], options: dict[str, dict[str, object]], answer_format: AnswerFormat
+) -> list[mriqa.reward.Reward]:
+    """The reward functions by name; ours read answers the way the model is asked to write them."""
+    rewards = []
+    for name in names:
+        own = {"answer_format": answer_format} if name in mriqa.reward.REWARDS else {}
+        try:
+            rewards.append(mriqa.reward.load(name, **{**own, **options.get(name, {})}))
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
+    return rewards
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line entry: 0 when trained, 2 with one sentence on stderr for settings, data or a disk that won't do."""
+    try:
+        train(*parse_arguments(argv))
+    except REFUSALS as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Warm start: teach a vision-language model to answer an image with a score, from (image, answer) pairs.
+
+    accelerate launch recipes/sft.py --config recipes/configs/tiny_sft.yaml
+    accelerate launch recipes/sft.py --model Qwen/Qwen3-VL-2B-Instruct --train_manifest koniq/train.jsonl \
+        --val_manifest koniq/val.jsonl --max_pixels 196608 --target sampled
+
+A policy that never writes a well-formed answer, or always the same one, gives policy optimisation nothing to compare.
+`--target sampled` states a score drawn from N(mos, std) instead of the MOS, anew in every epoch, so that the model
+learns the spread of human opinion as well. Large instruction-tuned models need no warm start. Every option below can
+stand in the YAML file given by --config, and the command line overrides it.
+
+The run writes to output_dir what recipes/mr_grpo.py writes; give its model/ folder to that recipe as --model.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trl import TrlParser
+
+from mr_grpo import REFUSALS, USAGE, HelpFormatter
+from mriqa.policy.checks import SettingsError
+from mriqa.policy.config import RunArguments, ScoreSFTConfig
+from mriqa.policy.data import answer_dataset
+from mriqa.policy.progress import show_progress
+from mriqa.policy.runs import (
+    TrainingResult,
+    close_run,
+    load_policy,
+    lora_config,
+    open_run,
+    read_format,
+    read_images,
+    read_validation_images,
+    saved_views,
+    uses_embedded,
+)
+from mriqa.policy.trainer import ScoreSFTTrainer
+from validate import validation_on
+
+
+@dataclass
+class SFTArguments(RunArguments):
+    """What the warm start needs to know beside TRL's options."""
+
+    target: str = field(
+        default="mos",
+        metadata={"help": "Score in the answer: the 'mos', or one 'sampled' from N(mos, std) at every access."},
+    )
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> tuple[SFTArguments, ScoreSFTConfig]:
+    """Options from the command line and the YAML file it names. Raises SettingsError for what cannot be right."""
+    options: Any = (SFTArguments, ScoreSFTConfig)
+    parser = TrlParser(options, usage=USAGE, description=__doc__, formatter_class=HelpFormatter)
+    try:
+        arguments, config = parser.parse_args_and_config(argv)
+    except (ValueError, OSError) as error:
+        raise SettingsError(str(error)) from error
+    return arguments, config
+
+
+def train(arguments: SFTArguments, config: ScoreSFTConfig) -> TrainingResult:
+    """Run the recipe. Raises one of REFUSALS for settings, data, a model or a disk that won't do."""
+    started = time.monotonic()
+    if uses_embedded(arguments):
+        from embedded import fill_in_embedded
+
+        arguments = fill_in_embedded(arguments, warm_start=False)
+    train_rows = read_images(arguments, arguments.train_manifest, "train_manifest")
+    val_rows = read_validation_images(arguments, config)
+    if arguments.target not in ("mos", "sampled"):
+        raise SettingsError(f'target is "mos" or "sampled", not "{arguments.target}".')
+    without_std = [row for row in train_rows if row.std is None]
+    if arguments.target == "sampled" and without_std:
+        raise SettingsError(
+            f'target "sampled" needs the standard deviation of each image\'s ratings, and {len(without_std)} of '
+            f'{len(train_rows)} training images have none (the first is {without_std[0].id}): use target "mos".'
+        )
+    answer_format = read_format(arguments)
+    validation = validation_on(val_rows, answer_format, arguments)
+    checkpoint = open_run(arguments, config)
+
+    model, processor = load_policy(arguments)
+    trainer = ScoreSFTTrainer(
+        model=model,
+        processing_class=processor,
+        args=config,
+        train_dataset=answer_dataset(train_rows, answer_format, arguments.target),
+        eval_dataset=answer_dataset(val_rows, answer_format) if val_rows else None,
+        peft_config=lora_config(arguments),
+        answer_format=answer_format,
+        validation=validation,
+    )
+    show_progress(trainer)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    return close_run(trainer, config, started)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line entry: 0 when trained, 2 with one sentence on stderr for settings, data or a disk that won't do."""
+    try:
+        train(*parse_arguments(argv))
+    except REFUSALS as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
