@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -56,11 +57,11 @@ Format = Annotated[
 ]
 Resize = Annotated[
     int | None,
-    typer.Option(min=1, help="Resize every image to N×N pixels first (bicubic). Replaces the model's own views."),
+    typer.Option(min=1, help="Resize every image to N×N pixels first (bicubic), as `mriqa.json` may ask for too."),
 ]
 Crop = Annotated[
     int | None,
-    typer.Option(min=1, help="Average over five crops of N×N pixels (corners and centre). Replaces the model's views."),
+    typer.Option(min=1, help="Average over five crops of N×N pixels (corners and centre), likewise."),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output file that exists.")]
 TrustRemoteCode = Annotated[
@@ -288,11 +289,9 @@ def _load_scorer(
     trust_remote_code: bool,
 ) -> Scorer:
     from mriqa.answers import load_format
-    from mriqa.scoring.views import ViewSettings
 
     with _plain_errors(ValueError):
         chosen_format = load_format(answer_format) if answer_format else None
-    views = ViewSettings(resize, crop, 5 if crop else 1) if resize or crop else None
 
     from transformers.utils import logging
 
@@ -300,18 +299,22 @@ def _load_scorer(
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    return Scorer.from_pretrained(
+    scorer = Scorer.from_pretrained(
         model,
         readout,
         device=device,
         answer_format=chosen_format,
-        views=views,
         trust_remote_code=trust_remote_code,
         batch_size=batch_size,
         samples=samples,
         temperature=temperature,
         seed=seed,
     )
+    if resize is not None:
+        scorer.views = replace(scorer.views, size=resize)
+    if crop is not None:
+        scorer.views = replace(scorer.views, crop=crop, count=5)
+    return scorer
 
 
 def _scale(name: str | None, low: float | None, high: float | None, direction: str | None) -> Scale | None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
 import time
@@ -29,7 +28,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("outputs/demo"), help="folder to write to")
     parser.add_argument("--photos", type=Path, help="folder of photographs to use instead of the built-in contents")
     parser.add_argument("--seed", type=int, default=0, help="seed of both trainings (default 0)")
-    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads (default: all)")
+    # Two torch threads fall twentyfold behind one as soon as another process wants one of their cores.
+    parser.add_argument("--threads", type=int, default=1, help="torch threads in training (default 1)")
     parser.add_argument("--fresh", action="store_true", help="delete the folder's earlier demo first")
     return parser.parse_args(argv)
 
@@ -47,6 +47,7 @@ def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     torch.set_num_threads(arguments.threads)
     import mr_grpo
     from embedded import WARM_START, scores_of
+
     from mriqa.eval.evaluate import evaluate_scores
     from mriqa.eval.plots import scatter, training_curve
     from mriqa.eval.report import print_table

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from trl import TrlParser
+from validate import validation_on
 
 import mriqa.reward
 from mriqa.answers import AnswerFormat
@@ -45,12 +46,10 @@ from mriqa.policy.runs import (
     read_format,
     read_images,
     read_validation_images,
-    saved_views,
     uses_embedded,
 )
 from mriqa.policy.trainer import ScoreGRPOTrainer
 from mriqa.scoring.reading import ReadoutError
-from validate import validation_on
 
 USAGE = "%(prog)s [--config FILE.yaml] [--OPTION VALUE ...]"
 REFUSALS = (SettingsError, CheckpointError, ImageError, ManifestError, ModelError, ReadoutError)

@@ -20,9 +20,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trl import TrlParser
-
 from mr_grpo import REFUSALS, USAGE, HelpFormatter
+from trl import TrlParser
+from validate import validation_on
+
 from mriqa.policy.checks import SettingsError
 from mriqa.policy.config import RunArguments, ScoreSFTConfig
 from mriqa.policy.data import answer_dataset
@@ -36,11 +37,9 @@ from mriqa.policy.runs import (
     read_format,
     read_images,
     read_validation_images,
-    saved_views,
     uses_embedded,
 )
 from mriqa.policy.trainer import ScoreSFTTrainer
-from validate import validation_on
 
 
 @dataclass

@@ -43,7 +43,7 @@ def mean_over_partners(scores_NG: FloatArray, agreement: Agreement) -> FloatArra
     Returns:
         (N, G) float64. Memory beyond inputs and output: a few blocks of max(BLOCK, G * M) numbers.
     """
-    n_images, n_completions = scores_NG.shape
+    _n_images, n_completions = scores_NG.shape
     means_N = group_means(scores_NG)
     partners_M = np.flatnonzero(~np.isnan(means_N))
     result_NG = np.zeros_like(scores_NG)

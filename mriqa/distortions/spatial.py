@@ -37,7 +37,7 @@ def jitter(images_BCHW: Tensor, amount_B: Tensor, generator: torch.Generator | N
 
 def non_eccentricity_patch(images_BCHW: Tensor, count_B: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Copy `count` patches of 16 x 16 pixels to places up to 8 pixels away in x and y; 0 is the identity."""
-    batch, channels, height, width = images_BCHW.shape
+    _batch, _channels, height, width = images_BCHW.shape
     side_y, side_x = min(PATCH_SIDE, height), min(PATCH_SIDE, width)
     weights_BP, draws_BP4 = _plan_patches(count_B, 4, images_BCHW, generator)
     from_y_BP = (draws_BP4[..., 0] * (height - side_y)).round().long()

@@ -13,18 +13,17 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from tqdm.auto import tqdm
 
 from mriqa.distortions import DISTORTIONS, distort
 from mriqa.distortions.levels import mean_mos, rater_std
 from mriqa.embedded.contents import Content, folder_photographs, procedural_scenes, random_crop, wheel_photographs
+from mriqa.embedded.parallel import map_threads
 from mriqa.manifest import RatedImage, write_manifest
 
 SETTINGS_FILE = "dataset.json"
@@ -94,13 +93,13 @@ def build_dataset(folder: str | Path, settings: DatasetSettings | None = None, w
 
     (folder / "images").mkdir(parents=True, exist_ok=True)
     contents = _split_contents(settings)
-    with ThreadPoolExecutor(workers) as pool:
-        for split in SHARES:
-            pictures = _plan(contents[split], getattr(settings, f"{split}_images"), settings)
-            groups = [[p for p in pictures if p.content == content] for content in contents[split]]
-            jobs = pool.map(lambda group: _write_group(group, folder, settings), groups)
-            rows = [row for group in tqdm(jobs, f"{split} pictures", len(groups), unit="content") for row in group]
-            write_manifest(rows, folder / f"{split}.jsonl")
+    for split in SHARES:
+        pictures = _plan(contents[split], getattr(settings, f"{split}_images"), settings)
+        groups = [[p for p in pictures if p.content == content] for content in contents[split]]
+        written = map_threads(
+            lambda group: _write_group(group, folder, settings), groups, f"{split} pictures", "content", workers
+        )
+        write_manifest([row for group in written for row in group], folder / f"{split}.jsonl")
     partial = finished.with_suffix(".partial")
     partial.write_text(json.dumps(_as_json(settings), indent=2) + "\n", encoding="utf-8")
     os.replace(partial, finished)
@@ -170,5 +169,3 @@ def _write_picture(picture: _Picture, pristine: Image.Image, folder: Path, setti
         content=name,
         id=identifier,
     )
-
-

@@ -41,6 +41,8 @@ class LiteTower(PreTrainedModel):
     """
 
     config_class = LiteTowerConfig
+    channel_mean: Tensor
+    channel_std: Tensor
     base_model_prefix = "tower"
     main_input_name = "pixel_values"
 
@@ -63,7 +65,7 @@ class LiteTower(PreTrainedModel):
     def forward(self, pixel_values: Tensor, return_dict: bool = True, **_: object) -> BaseModelOutput:
         is_image = pixel_values.shape[1] == 3
         statistics_BCgg = self.statistics(pixel_values) if is_image else pixel_values
-        return BaseModelOutput(last_hidden_state=statistics_BCgg.to(self.channel_mean.dtype))
+        return BaseModelOutput(last_hidden_state=statistics_BCgg.to(self.channel_mean.dtype))  # type: ignore[arg-type]
 
     def statistics(self, images_BCHW: Tensor) -> Tensor:
         """Standardised cell statistics (B, 272, g, g) of normalised images (B, 3, H, W), H and W at least 32."""

@@ -1,4 +1,4 @@
-"""Everything the embedded default needs, in one folder: data set, untrained model, and the features of every picture."""
+"""Everything the embedded default needs, in one folder: data set, untrained model, features of every picture."""
 
 from __future__ import annotations
 

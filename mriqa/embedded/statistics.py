@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from tqdm.auto import tqdm
-from transformers import BatchFeature, FastVlmForConditionalGeneration, LlavaProcessor
+from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 
 from mriqa.embedded.lite_tower import LiteTower
+from mriqa.embedded.parallel import map_threads
 from mriqa.images import load_image
 
 
@@ -35,9 +34,9 @@ class FeatureCache:
         processor: the model's own processor.
     """
 
-    def __init__(self, model: FastVlmForConditionalGeneration, processor: LlavaProcessor):
-        self.tower: LiteTower = model.model.vision_tower
-        self.image_processor = processor.image_processor
+    def __init__(self, model: PreTrainedModel, processor: ProcessorMixin):
+        self.tower: LiteTower = model.get_submodule("model.vision_tower")  # type: ignore[assignment]
+        self.image_processor: Any = processor.image_processor  # type: ignore[attr-defined]
         self.features: dict[str, Tensor] = {}
 
     def __getitem__(self, image: Image.Image) -> Tensor:
@@ -48,17 +47,15 @@ class FeatureCache:
 
     def precompute(self, paths: Sequence[Path], workers: int = 2) -> None:
         """Fill the cache for picture files, ``workers`` pictures at a time, with a progress bar."""
-        with ThreadPoolExecutor(workers) as pool:
-            jobs = pool.map(lambda path: self[load_image(path)], paths)
-            for _ in tqdm(jobs, "vision features", len(paths), unit="picture"):
-                pass
+        map_threads(lambda path: self[load_image(path)], paths, "vision features", "picture", workers)
 
     def standardise(self, paths: Sequence[Path]) -> None:
         """Set the tower's standardisation from these (training) pictures, and redo what the cache holds by it."""
         features_NCgg = torch.stack([self[load_image(path)] for path in paths])
         mean_C, std_C = features_NCgg.mean(dim=(0, 2, 3)), features_NCgg.std(dim=(0, 2, 3)).clamp_min(1e-6)
         self.features = {
-            key: (value - mean_C[:, None, None]) / std_C[:, None, None] for key, value in self.features.items()
+            key: ((value - mean_C[:, None, None]) / std_C[:, None, None]).contiguous()
+            for key, value in self.features.items()
         }
         self.tower.channel_mean.add_(self.tower.channel_std * mean_C)
         self.tower.channel_std.mul_(std_C)
@@ -73,10 +70,10 @@ class FeatureCache:
         """Add what a file written by `save` holds; it must come from the same tower."""
         self.features.update(load_file(path))
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode, whose tensors cannot take part in training
     def _compute(self, image: Image.Image) -> Tensor:
         pixel_values = self.image_processor(images=[image], return_tensors="pt")["pixel_values"]
-        return self.tower.statistics(pixel_values.to(self.tower.device))[0].cpu()
+        return self.tower.statistics(pixel_values.to(self.tower.device))[0].cpu().contiguous()
 
 
 def content_key(image: Image.Image) -> str:
@@ -84,11 +81,11 @@ def content_key(image: Image.Image) -> str:
     return hashlib.blake2b(image.tobytes(), digest_size=16, key=repr(image.size).encode()).hexdigest()
 
 
-def with_cached_features(processor: LlavaProcessor, cache: FeatureCache) -> LlavaProcessor:
+def with_cached_features(processor: ProcessorMixin, cache: FeatureCache) -> ProcessorMixin:
     """A processor that gives ``pixel_values`` of cached statistics (B, C, g, g); it saves as the original does."""
-    cached = copy.copy(processor)
-    cached.image_processor = _CachedImageProcessor(processor.image_processor, cache)
-    tokens = processor.image_token * cache.tower.config.grid**2
+    cached: Any = copy.copy(processor)
+    cached.image_processor = _CachedImageProcessor(cache.image_processor, cache)
+    tokens = cached.image_token * cache.tower.config.grid**2
     # The original counts image tokens from the pixels' height and width, which statistics no longer have.
     cached.replace_image_token = lambda *_, **__: tokens
     cached.save_pretrained = processor.save_pretrained

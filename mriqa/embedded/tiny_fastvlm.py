@@ -10,7 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mriqa.answers import load_format
 from mriqa.embedded.lite_tower import STATISTICS, LiteTower, LiteTowerConfig, register
 from mriqa.embedded.tokenizer import IMAGE_TOKEN, train_tokenizer
 
@@ -68,7 +67,7 @@ def _config(tokenizer: PreTrainedTokenizerFast, grid: int, hidden_size: int) -> 
     return FastVlmConfig(
         vision_config=LiteTowerConfig(grid=grid, hidden_size=STATISTICS),
         text_config=text,
-        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        image_token_index=tokenizer.vocab[IMAGE_TOKEN],
         image_seq_length=grid**2,
         tie_word_embeddings=True,
     )

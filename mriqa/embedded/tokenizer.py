@@ -45,10 +45,8 @@ CHAT_TEMPLATE = """\
 IMAGE_TOKEN = "<|image_pad|>"
 
 
-def train_tokenizer(
-    vocab_size: int = 640, added_tokens: tuple[str, ...] = ()
-) -> PreTrainedTokenizerFast:
-    """Byte-level BPE trained on the prompts, each digit a token of its own, `added_tokens` too; ends with <|im_end|>, pads left with <|endoftext|>."""
+def train_tokenizer(vocab_size: int = 640, added_tokens: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
+    """Byte-level BPE of the prompts; a digit and an added token are one token each; ends with <|im_end|>, pads left."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import mr_grpo
 import pytest
+import sft
 import yaml
 
-import mr_grpo
-import sft
 from mriqa.policy.checks import SettingsError, check_rollout_size
 from mriqa.policy.config import parse_options, write_resolved_config
 

@@ -1,0 +1,155 @@
+"""Compare rewards under the same conditions: same warm start, same data, same steps, several seeds.
+
+    python recipes/compare_rewards.py --config recipes/configs/tiny.yaml
+    python recipes/compare_rewards.py --config my.yaml --test_manifest test.jsonl --seeds 0 1 2 -- --max_steps 200
+
+Every reward trains by recipes/mr_grpo.py with the given configuration; only the reward and the seed differ, and what
+stands behind `--` goes to every run. Each trained model then scores the test pictures. Writes results.json (kept up to
+date, so that an interrupted comparison goes on where it stopped), results.md and comparison.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+
+RECIPE = Path(__file__).with_name("mr_grpo.py")
+REWARDS = {
+    "margin (unit)": ("margin", {"scale": "unit"}),
+    "margin (sigma)": ("margin", {"scale": "sigma"}),
+    "ranking": ("ranking", {}),
+    "regression (threshold)": ("regression", {"form": "threshold"}),
+    "regression (smooth)": ("regression", {"form": "smooth"}),
+}
+WARM_START_ROW = "warm start"
+MEASURES = ("srcc", "plcc")
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Options of the comparison; those behind `--` are the recipe's."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, required=True, help="YAML for recipes/mr_grpo.py")
+    parser.add_argument("--test_manifest", type=Path, help="rated images (default: the embedded test set)")
+    parser.add_argument("--embedded_dir", type=Path, default=Path("outputs/embedded"), help="see recipes/mr_grpo.py")
+    parser.add_argument("--photos", type=Path, help="see recipes/mr_grpo.py")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="seeds (default 0 to 4)")
+    parser.add_argument("--rewards", nargs="+", choices=REWARDS, default=list(REWARDS), help="rewards (default: all)")
+    parser.add_argument("--output", type=Path, default=Path("outputs/compare_rewards"), help="folder to write to")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, one CPU thread each if more than 1")
+    argv = list(sys.argv[1:] if argv is None else argv)
+    split = argv.index("--") if "--" in argv else len(argv)
+    arguments = parser.parse_args(argv[:split])
+    arguments.recipe_options = argv[split + 1 :]
+    return arguments
+
+
+def compare(arguments: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
+    """Train what is missing, evaluate it, and return reward -> measure -> one value per seed."""
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    ledger = arguments.output / "results.json"
+    values: dict[str, dict[str, float]] = json.loads(ledger.read_text()) if ledger.is_file() else {}
+    lock = Lock()
+
+    def record(name: str, measures: dict[str, float]) -> None:
+        with lock:
+            values[name] = measures
+            partial = ledger.with_suffix(".partial")
+            partial.write_text(json.dumps(values, indent=1) + "\n")
+            partial.replace(ledger)
+            print(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in measures.items()), flush=True)
+
+    test_manifest, warm_start = _same_start(arguments)
+    if WARM_START_ROW not in values and warm_start is not None:
+        record(WARM_START_ROW, evaluate(warm_start, test_manifest, arguments))
+
+    def run(reward: str, seed: int) -> None:
+        folder = arguments.output / "runs" / f"{reward.replace(' ', '_').strip('()')}-{seed}"
+        train(reward, seed, folder, arguments)
+        with lock:  # one evaluation at a time: they share this process
+            measures = evaluate(folder / "model", test_manifest, arguments)
+        record(f"{reward} / {seed}", measures)
+
+    missing = [(r, s) for s in arguments.seeds for r in arguments.rewards if f"{r} / {s}" not in values]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        for future in [pool.submit(run, reward, seed) for reward, seed in missing]:
+            future.result()
+    return {
+        reward: {key: [values[f"{reward} / {seed}"][key] for seed in arguments.seeds] for key in MEASURES}
+        for reward in arguments.rewards
+    } | ({WARM_START_ROW: {key: [values[WARM_START_ROW][key]] for key in MEASURES}} if warm_start else {})
+
+
+def train(reward: str, seed: int, folder: Path, arguments: argparse.Namespace) -> None:
+    """One run of the recipe in a process of its own. Raises RuntimeError, naming its log, where it fails."""
+    name, options = REWARDS[reward]
+    command = [sys.executable, str(RECIPE), "--config", str(arguments.config), "--embedded_dir"]
+    command += [str(arguments.embedded_dir), *(["--photos", str(arguments.photos)] if arguments.photos else [])]
+    command += ["--reward", name, "--reward_options", json.dumps({name: options}), "--seed", str(seed)]
+    command += ["--output_dir", str(folder), "--overwrite", "true", *arguments.recipe_options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"} if arguments.jobs > 1 else None
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    log = folder.with_suffix(".log")
+    with log.open("w") as out:
+        if subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env=environment).returncode:
+            raise RuntimeError(f"the run with {reward}, seed {seed} failed; its output is in {log}")
+
+
+def evaluate(model: Path, manifest: Path, arguments: argparse.Namespace) -> dict[str, float]:
+    """SRCC and PLCC of a trained model on the test manifest."""
+    from embedded import scores_of
+
+    from mriqa.eval.evaluate import evaluate_scores
+    from mriqa.manifest import read_manifest
+    from mriqa.scoring import Scorer
+
+    rows = read_manifest(manifest, check_images=False)
+    if arguments.test_manifest is None:
+        scores = scores_of(model, arguments.embedded_dir, rows)
+    else:
+        scores = [score.score for score in Scorer.from_pretrained(model).score([row.image for row in rows], True)]
+    result = evaluate_scores(scores, [row.mos for row in rows], resamples=1)
+    return {key: result[key] for key in MEASURES}
+
+
+def _same_start(arguments: argparse.Namespace) -> tuple[Path, Path | None]:
+    """The test manifest and the model that every run starts from; the embedded ones are built where asked for."""
+    import mr_grpo
+    from embedded import fill_in_embedded
+
+    from mriqa.policy.runs import uses_embedded
+
+    options = ["--config", str(arguments.config), "--embedded_dir", str(arguments.embedded_dir)]
+    options += ["--photos", str(arguments.photos)] if arguments.photos else []
+    recipe, _ = mr_grpo.parse_arguments(options + arguments.recipe_options)
+    if uses_embedded(recipe):
+        recipe = fill_in_embedded(recipe, warm_start=True)
+    test = arguments.test_manifest or arguments.embedded_dir / "data" / "test.jsonl"
+    return test, Path(recipe.model) if Path(recipe.model).is_dir() else None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line entry."""
+    from mriqa.eval.plots import reward_comparison
+    from mriqa.eval.report import print_table, write_markdown
+
+    arguments = parse_arguments(argv)
+    results = compare(arguments)
+    trained = {name: measures for name, measures in results.items() if name != WARM_START_ROW}
+    start = results.get(WARM_START_ROW)
+    title = f"{len(arguments.seeds)} seeds each, mean ± std"
+    print_table(results, title=title)
+    write_markdown(results, arguments.output / "results.md", title=title)
+    baseline = {key: values[0] for key, values in start.items()} if start else None
+    reward_comparison(trained, arguments.output / "comparison.png", title=title, baseline=baseline)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""What every test gets: one torch thread, no network, no display, and hypothesis without deadlines."""
+
+from __future__ import annotations
+
+import os
+
+# Before the first import of torch, and inherited by the processes that tests start. More than one thread makes
+# small tensors slower, and on two cores two test processes with two threads each sometimes stall altogether.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["MPLBACKEND"] = "Agg"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+settings.register_profile("mriqa", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)
+settings.load_profile("mriqa")
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """``shared_data("photos")`` is ``../shared/data/photos``; the test is skipped, saying so, where that is absent."""
+
+    def find(name: str) -> Path:
+        path = REPOSITORY.parent / "shared" / "data" / name
+        if not path.exists():
+            pytest.skip(f"../shared/data/{name} is not beside this checkout")
+        return path
+
+    return find
