@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -70,7 +71,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
         record(WARM_START_ROW, evaluate(warm_start, test_manifest, arguments))
 
     def run(reward: str, seed: int) -> None:
-        folder = arguments.output / "runs" / f"{reward.replace(' ', '_').strip('()')}-{seed}"
+        folder = arguments.output / "runs" / f"{re.sub(r'[^a-z]+', '_', reward).strip('_')}-{seed}"
         train(reward, seed, folder, arguments)
         with lock:  # one evaluation at a time: they share this process
             measures = evaluate(folder / "model", test_manifest, arguments)

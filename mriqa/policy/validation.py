@@ -6,6 +6,7 @@ by, is how well its scores rank unseen images, so `Trainer.evaluate` is replaced
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ class ScoreValidation:
             self.model_wrapped,
             self.accelerator,
             gather_deepspeed3_params=getattr(self.args, "ds3_gather_for_generation", True),
-            gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
+            **_checkpointing_options(unwrap_model_for_generation, self.args),
         ) as model:
             scores = self.validation.score(model, self.processing_class, [rows[index] for index in mine])
         scored = dict(gather_object(list(zip(mine, map(float, scores), strict=True))))
@@ -73,6 +74,12 @@ class ScoreValidation:
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, logs)
         self.model.train(was_training)
         return logs
+
+
+def _checkpointing_options(unwrap: Callable[..., Any], args: Any) -> dict[str, Any]:
+    """What TRL 1.16 wants in order to switch gradient checkpointing back on; TRL 1.14, for Python 3.10, knows none."""
+    name = "gradient_checkpointing_kwargs"
+    return {name: args.gradient_checkpointing_kwargs} if name in inspect.signature(unwrap).parameters else {}
 
 
 def correlations(predicted: np.ndarray, mos: np.ndarray, metrics: Mapping[str, Metric]) -> dict[str, float]:

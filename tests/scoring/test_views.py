@@ -23,8 +23,16 @@ def test_four_corners_and_the_centre():
     assert all(np.array_equal(ours, theirs) for ours, theirs in zip(found, corners, strict=True))
 
 
-def test_a_side_shorter_than_the_crop_is_taken_whole():
-    assert [view.size for view in views(PICTURE, ViewSettings(crop=40, count=5))] == [(40, 30)]
+def test_a_side_shorter_than_the_crop_is_taken_whole_and_no_crop_comes_twice():
+    found = [np.asarray(view) for view in views(PICTURE, ViewSettings(crop=40, count=5))]  # of 50 x 30 pixels
+    expected = [PIXELS[:, :40], PIXELS[:, 10:], PIXELS[:, 5:45]]
+    assert len(found) == 3 and all(np.array_equal(*pair) for pair in zip(found, expected, strict=True))
+    assert len(views(PICTURE, ViewSettings(crop=64, count=5))) == 1
+
+
+def test_limit_shrinks_large_pictures_only():
+    assert [view.size for view in views(PICTURE, ViewSettings(limit=15))] == [(25, 15)]
+    assert [view.size for view in views(PICTURE, ViewSettings(limit=30))] == [(50, 30)]
 
 
 def test_resizes_first_with_bicubic():

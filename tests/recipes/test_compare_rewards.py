@@ -1,0 +1,43 @@
+"""The comparison of rewards: real runs on a random Qwen3-VL, and that an interrupted comparison goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import compare_rewards
+import pytest
+
+
+def test_runs_every_reward_from_one_start_and_resumes(tiny_model: Path, manifest: Path, tmp_path: Path) -> None:
+    config = tmp_path / "quick.yaml"
+    config.write_text(
+        f"model: {tiny_model}\ntrain_manifest: {manifest}\nnum_generations: 2\nper_device_train_batch_size: 8\n"
+        "max_completion_length: 4\nmax_steps: 1\neval_strategy: 'no'\nsave_strategy: 'no'\n"
+        "load_best_model_at_end: false\ngradient_checkpointing: false\n"
+    )
+    output = tmp_path / "out"
+    options = ["--config", str(config), "--test_manifest", str(manifest), "--output", str(output), "--seeds", "0"]
+    rewards = ["--rewards", "margin (unit)", "ranking"]
+    assert compare_rewards.main([*options, *rewards, "--", "--learning_rate", "1e-4"]) == 0
+
+    results = json.loads((output / "results.json").read_text())
+    assert set(results) == {"warm start", "margin (unit) / 0", "ranking / 0"}
+    assert all(-1 <= value <= 1 for measures in results.values() for value in measures.values())
+    resolved = (output / "runs" / "ranking-0" / "resolved_config.yaml").read_text()
+    assert "learning_rate: 0.0001" in resolved and "- ranking" in resolved
+    assert (output / "comparison.png").stat().st_size > 10_000
+    assert "ranking" in (output / "results.md").read_text()
+
+    log = output / "runs" / "ranking-0.log"
+    before = log.stat().st_mtime_ns
+    assert compare_rewards.main([*options, *rewards]) == 0  # nothing is missing, so nothing runs
+    assert log.stat().st_mtime_ns == before
+
+
+def test_a_failed_run_names_its_log(tmp_path: Path, manifest: Path) -> None:
+    config = tmp_path / "wrong.yaml"
+    config.write_text(f"model: nowhere/at-all\ntrain_manifest: {manifest}\nnum_generations: 2\n")
+    options = ["--config", str(config), "--test_manifest", str(manifest), "--output", str(tmp_path / "out")]
+    with pytest.raises(RuntimeError, match=r"seed 0 failed; its output is in .*margin_unit-0\.log"):
+        compare_rewards.main([*options, "--seeds", "0", "--rewards", "margin (unit)"])
