@@ -40,6 +40,7 @@ from mriqa.policy.runs import (
     uses_embedded,
 )
 from mriqa.policy.trainer import ScoreSFTTrainer
+from mriqa.policy.vision import jitter_features
 
 
 @dataclass
@@ -49,6 +50,13 @@ class SFTArguments(RunArguments):
     target: str = field(
         default="mos",
         metadata={"help": "Score in the answer: the 'mos', or one 'sampled' from N(mos, std) at every access."},
+    )
+    feature_jitter: float = field(
+        default=0.0,
+        metadata={
+            "help": "Shift each channel of an image's vision features by noise of this deviation while training, a "
+            "regulariser; for models with a multi_modal_projector (FastVLM, LLaVA)."
+        },
     )
 
 
@@ -85,6 +93,8 @@ def train(arguments: SFTArguments, config: ScoreSFTConfig) -> TrainingResult:
     checkpoint = open_run(arguments, config)
 
     model, processor = load_policy(arguments)
+    if arguments.feature_jitter:
+        jitter_features(model, arguments.feature_jitter)
     trainer = ScoreSFTTrainer(
         model=model,
         processing_class=processor,

@@ -1,4 +1,4 @@
-"""Freeze a vision-language model's vision tower, and set how many pixels of an image it is shown.
+"""Freeze a vision-language model's vision tower, regularise what it hands on, and set how many pixels it is shown.
 
 A frozen tower was best out of domain in a follow-up by the MR-IQA authors, costs no optimiser state, and is what a
 tower with batch normalisation needs: its running statistics must not follow the training batches.
@@ -7,6 +7,8 @@ tower with batch normalisation needs: its running statistics must not follow the
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from mriqa.policy.checks import SettingsError
 
@@ -45,6 +47,32 @@ def freeze_vision(model: PreTrainedModel) -> int:
         tower.eval()
         tower.register_forward_pre_hook(_stay_in_evaluation_mode)
     return sum(parameter.numel() for tower in towers for parameter in tower.parameters())
+
+
+def jitter_features(model: PreTrainedModel, strength: float) -> None:
+    """Shift each channel of each image's vision features by N(0, strength²) while `model` trains, in place.
+
+    One shift per image and channel, the same for all its tokens: a model that must bear it reads many channels a
+    little instead of a few a lot, as ridge regression does (Bishop, "Training with Noise is Equivalent to Tikhonov
+    Regularization", 1995), and holds better on pictures from elsewhere. `strength` is in the features' own unit;
+    the embedded tower's are standardised. Raises SettingsError where `model` has no `multi_modal_projector`.
+    """
+    projectors = [module for name, module in model.named_modules() if name.endswith("multi_modal_projector")]
+    if not projectors:
+        raise SettingsError(
+            f"feature_jitter works on the input of a multi_modal_projector, and {type(model).__name__} has none: "
+            "leave feature_jitter out for this model."
+        )
+
+    def shift(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
+        if not module.training:
+            return None
+        features_BTD = inputs[0]
+        shift_B1D = strength * torch.randn_like(features_BTD[:, :1])
+        return (features_BTD + shift_B1D, *inputs[1:])
+
+    for projector in projectors:
+        projector.register_forward_pre_hook(shift)
 
 
 def set_pixel_budget(processor: ProcessorMixin, min_pixels: int | None, max_pixels: int | None) -> None:
