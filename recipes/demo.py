@@ -27,6 +27,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("outputs/demo"), help="folder to write to")
     parser.add_argument("--photos", type=Path, help="folder of photographs to use instead of the built-in contents")
+    parser.add_argument(
+        "--warm_start_steps", type=int, help="length of the warm start (default: as configs/tiny_sft.yaml)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of both trainings (default 0)")
     # Two torch threads fall twentyfold behind one as soon as another process wants one of their cores.
     parser.add_argument("--threads", type=int, default=1, help="torch threads in training (default 1)")
@@ -46,6 +49,7 @@ def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
 
     torch.set_num_threads(arguments.threads)
     import mr_grpo
+    import sft
     from embedded import WARM_START, scores_of
 
     from mriqa.eval.evaluate import evaluate_scores
@@ -54,12 +58,17 @@ def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     from mriqa.manifest import read_manifest
     from mriqa.policy.runs import LOG_FILE, MODEL_DIR
 
-    # Train. The recipe builds the data and the warm start first, if they are not there.
+    # Train. The first recipe builds the data and the untrained model, if they are not there.
     prepared_dir, policy_dir, model_dir = output / "embedded", output / "mr_grpo", output / "model"
+    warm_dir = prepared_dir / WARM_START
+    common = ["--embedded_dir", str(prepared_dir), "--seed", str(arguments.seed)]
+    common += ["--photos", str(arguments.photos)] if arguments.photos else []
+    if not (warm_dir / MODEL_DIR).is_dir():
+        steps = ["--max_steps", str(arguments.warm_start_steps)] if arguments.warm_start_steps else []
+        warm_options = ["--config", str(CONFIGS / "tiny_sft.yaml"), "--output_dir", str(warm_dir), *common, *steps]
+        sft.train(*sft.parse_arguments(warm_options))
     if not (model_dir / "mriqa.json").is_file():
-        options = ["--config", str(CONFIGS / "tiny.yaml"), "--embedded_dir", str(prepared_dir)]
-        options += ["--output_dir", str(policy_dir), "--seed", str(arguments.seed)]
-        options += ["--photos", str(arguments.photos)] if arguments.photos else []
+        options = ["--config", str(CONFIGS / "tiny.yaml"), "--output_dir", str(policy_dir), *common]
         mr_grpo.train(*mr_grpo.parse_arguments(options))
         shutil.copytree(policy_dir / MODEL_DIR, model_dir, dirs_exist_ok=True)
 
@@ -67,7 +76,7 @@ def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     rows = read_manifest(prepared_dir / "data" / "test.jsonl", check_images=False)
     mos = [row.mos for row in rows]
     predictions = {
-        "warm_start": scores_of(prepared_dir / WARM_START / MODEL_DIR, prepared_dir, rows),
+        "warm_start": scores_of(warm_dir / MODEL_DIR, prepared_dir, rows),
         "mr_grpo": scores_of(model_dir, prepared_dir, rows),
     }
     results = {name: evaluate_scores(scores, mos) for name, scores in predictions.items()}
