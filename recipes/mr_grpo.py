@@ -46,6 +46,7 @@ from mriqa.policy.runs import (
     read_format,
     read_images,
     read_validation_images,
+    saved_views,
     uses_embedded,
 )
 from mriqa.policy.trainer import ScoreGRPOTrainer
@@ -146,6 +147,7 @@ def train(arguments: MRGRPOArguments, config: ScoreGRPOConfig) -> TrainingResult
         answer_format=answer_format,
         comparison=arguments.comparison,
         validation=validation,
+        views=saved_views(arguments),
     )
     show_progress(trainer)
     trainer.train(resume_from_checkpoint=checkpoint)

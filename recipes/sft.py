@@ -37,6 +37,7 @@ from mriqa.policy.runs import (
     read_format,
     read_images,
     read_validation_images,
+    saved_views,
     uses_embedded,
 )
 from mriqa.policy.trainer import ScoreSFTTrainer
@@ -104,6 +105,7 @@ def train(arguments: SFTArguments, config: ScoreSFTConfig) -> TrainingResult:
         peft_config=lora_config(arguments),
         answer_format=answer_format,
         validation=validation,
+        views=saved_views(arguments),
     )
     show_progress(trainer)
     trainer.train(resume_from_checkpoint=checkpoint)

@@ -9,6 +9,9 @@ import mr_grpo
 import pytest
 import sft
 
+from mriqa.answers import load_format
+from mriqa.models import save_scoring_settings
+
 QUICK = [
     "--max_steps", "2",
     "--per_device_train_batch_size", "4",
@@ -30,6 +33,7 @@ def test_warm_start_then_policy_training(common: list[str], tmp_path: Path) -> N
 
     assert sft.main([*common, "--target", "sampled", "--learning_rate", "1e-3", "--val_readout", "expected"]) == 0
     warm = tmp_path / "run" / "model"
+    save_scoring_settings(warm, load_format("non_thinking"), {"limit": 80})
 
     plugin = tmp_path / "mine.py"
     plugin.write_text(
@@ -56,6 +60,7 @@ def test_warm_start_then_policy_training(common: list[str], tmp_path: Path) -> N
     assert sum("eval_srcc" in entry for entry in log["history"]) == 3
     assert (tmp_path / "second" / "resolved_config.yaml").is_file()
     model = tmp_path / "second" / "model"
+    assert Scorer.from_pretrained(model).views.limit == 80  # handed on from the model that training began with
     assert len(Scorer.from_pretrained(model).score([next((tmp_path.parent).rglob("0.png"))])) == 1
     preprocessor = "".join(path.read_text() for path in model.glob("*processor_config.json"))
     assert '"longest_edge": 4096' in preprocessor
@@ -74,6 +79,7 @@ def test_lora_saves_an_adapter_that_scores(common: list[str], manifest: Path, tm
     assert mr_grpo.main([*common, *ROLLOUT, *lora]) == 0
     model = tmp_path / "run" / "model"
     assert (model / "adapter_model.safetensors").is_file() and not (model / "model.safetensors").exists()
+    assert Scorer.from_pretrained(model).views.limit == 80  # handed on from the model that training began with
     assert len(Scorer.from_pretrained(model).score([manifest.parent / "0.png"])) == 1
 
 
