@@ -45,7 +45,7 @@ def test_published_settings() -> None:
 
 def test_warm_start_config_parses() -> None:
     arguments, _ = sft.parse_arguments(["--config", str(CONFIGS / "tiny_sft.yaml")])
-    assert arguments.model == "embedded" and arguments.target == "sampled"
+    assert (arguments.model, arguments.target, arguments.prompt_mode) == ("embedded", "mos", "tiny")
 
 
 def test_command_line_overrides_yaml() -> None:
