@@ -200,4 +200,6 @@ def shortened(value: Any) -> str:
 
 def portable_path(image: Path, folder: Path) -> str:
     """Relative to `folder` where it lies inside, with forward slashes."""
-    return (image.relative_to(folder) if image.is_relative_to(folder) else image).as_posix()
+    image = image.absolute()  # a relative path is relative to the working directory, not to the manifest
+    inside = image.is_relative_to(folder)
+    return (image.relative_to(folder) if inside else image).as_posix()

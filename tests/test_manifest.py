@@ -365,3 +365,14 @@ def test_laboratory_manifest():
     rows = read_manifest(LAB, check_images=False)
     assert len(rows) == 219 and len({row.content for row in rows}) == 26
     assert all(1 <= row.mos <= 5 and row.std is not None for row in rows)
+
+
+def test_relative_image_paths_survive_a_relative_manifest(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = Path("out/data")
+    (folder / "images").mkdir(parents=True)
+    image = folder / "images" / "a.png"
+    Image.new("RGB", (4, 4)).save(image)
+    write_manifest([RatedImage(image, 3.0, None, "d", "c", "a")], folder / "rows.jsonl")
+    assert json.loads((folder / "rows.jsonl").read_text())["image"] == "images/a.png"
+    assert read_manifest(folder / "rows.jsonl")[0].image.is_file()
