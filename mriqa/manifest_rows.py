@@ -200,6 +200,8 @@ def shortened(value: Any) -> str:
 
 def portable_path(image: Path, folder: Path) -> str:
     """Relative to `folder` where it lies inside, with forward slashes."""
-    image = image.absolute()  # a relative path is relative to the working directory, not to the manifest
+    image = (
+        image.parent.resolve() / image.name
+    )  # a relative path is relative to the working directory, not to the manifest
     inside = image.is_relative_to(folder)
     return (image.relative_to(folder) if inside else image).as_posix()
