@@ -30,7 +30,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--warm_start_steps", type=int, help="length of the warm start (default: as configs/tiny_sft.yaml)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of both trainings (default 0)")
+    parser.add_argument("--seed", type=int, default=42, help="seed of both trainings (default 42)")
     # Two torch threads fall twentyfold behind one as soon as another process wants one of their cores.
     parser.add_argument("--threads", type=int, default=1, help="torch threads in training (default 1)")
     parser.add_argument("--fresh", action="store_true", help="delete the folder's earlier demo first")
