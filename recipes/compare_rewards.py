@@ -53,7 +53,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def compare(arguments: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
     """Train what is missing, evaluate it, and return reward -> measure -> one value per seed."""
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    from mriqa.eval.files import write_json
+
     ledger = arguments.output / "results.json"
     values: dict[str, dict[str, float]] = json.loads(ledger.read_text()) if ledger.is_file() else {}
     lock = Lock()
@@ -61,9 +62,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
     def record(name: str, measures: dict[str, float]) -> None:
         with lock:
             values[name] = measures
-            partial = ledger.with_suffix(".partial")
-            partial.write_text(json.dumps(values, indent=1) + "\n")
-            partial.replace(ledger)
+            write_json(values, ledger)
             print(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in measures.items()), flush=True)
 
     test_manifest, warm_start = _same_start(arguments)

@@ -27,6 +27,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("outputs/demo"), help="folder to write to")
     parser.add_argument("--photos", type=Path, help="folder of photographs to use instead of the built-in contents")
+    parser.add_argument("--train_images", type=int, help="pictures to train on (default 1600)")
     parser.add_argument(
         "--warm_start_steps", type=int, help="length of the warm start (default: as configs/tiny_sft.yaml)"
     )
@@ -53,6 +54,7 @@ def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     from embedded import WARM_START, scores_of
 
     from mriqa.eval.evaluate import evaluate_scores
+    from mriqa.eval.files import replacing, write_json
     from mriqa.eval.plots import scatter, training_curve
     from mriqa.eval.report import print_table
     from mriqa.manifest import read_manifest
@@ -63,14 +65,16 @@ def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     warm_dir = prepared_dir / WARM_START
     common = ["--embedded_dir", str(prepared_dir), "--seed", str(arguments.seed)]
     common += ["--photos", str(arguments.photos)] if arguments.photos else []
+    common += ["--embedded_images", str(arguments.train_images)] if arguments.train_images else []
     if not (warm_dir / MODEL_DIR).is_dir():
         steps = ["--max_steps", str(arguments.warm_start_steps)] if arguments.warm_start_steps else []
         warm_options = ["--config", str(CONFIGS / "tiny_sft.yaml"), "--output_dir", str(warm_dir), *common, *steps]
         sft.train(*sft.parse_arguments(warm_options))
-    if not (model_dir / "mriqa.json").is_file():
+    if not model_dir.is_dir():
         options = ["--config", str(CONFIGS / "tiny.yaml"), "--output_dir", str(policy_dir), *common]
         mr_grpo.train(*mr_grpo.parse_arguments(options))
-        shutil.copytree(policy_dir / MODEL_DIR, model_dir, dirs_exist_ok=True)
+        with replacing(model_dir) as staged:
+            shutil.copytree(policy_dir / MODEL_DIR, staged)
 
     # Evaluate on contents that nobody has seen.
     rows = read_manifest(prepared_dir / "data" / "test.jsonl", check_images=False)
@@ -82,8 +86,8 @@ def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     results = {name: evaluate_scores(scores, mos) for name, scores in predictions.items()}
 
     # Report.
-    (output / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    with (output / "predictions.jsonl").open("w", encoding="utf-8") as lines:
+    write_json(results, output / "results.json")
+    with replacing(output / "predictions.jsonl") as staged, staged.open("w", encoding="utf-8") as lines:
         for index, row in enumerate(rows):
             scores = {name: round(float(values[index]), 4) for name, values in predictions.items()}
             lines.write(json.dumps({"id": row.id, "content": row.content, "mos": row.mos, **scores}) + "\n")

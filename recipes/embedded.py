@@ -30,7 +30,7 @@ def fill_in_embedded(arguments: Arguments, warm_start: bool) -> Arguments:
     """
     folder = Path(arguments.embedded_dir)
     with PartialState().main_process_first():
-        prepared = mriqa.embedded.prepare(folder, photos=arguments.photos, seed=0)
+        prepared = mriqa.embedded.prepare(folder, photos=arguments.photos, train_images=arguments.embedded_images)
     filled = dataclasses.replace(arguments)
     if filled.train_manifest == EMBEDDED:
         filled.train_manifest = str(prepared.train)
@@ -38,19 +38,20 @@ def fill_in_embedded(arguments: Arguments, warm_start: bool) -> Arguments:
     if filled.val_manifest == EMBEDDED:
         filled.val_manifest = str(prepared.val)
     if filled.model == EMBEDDED:
-        filled.model = str(_warm_start(folder, arguments.photos) if warm_start else prepared.model)
+        filled.model = str(_warm_start(folder, arguments) if warm_start else prepared.model)
         filled.vision_features = str(prepared.features)
         filled.freeze_vision = True
     return filled
 
 
-def _warm_start(folder: Path, photos: str | None) -> Path:
+def _warm_start(folder: Path, arguments: RunArguments) -> Path:
     import sft
 
     run = folder / WARM_START
     if not (run / MODEL_DIR).is_dir():
         options = ["--embedded_dir", str(folder), "--output_dir", str(run), "--overwrite"]
-        options += ["--photos", photos] if photos else []
+        options += ["--photos", arguments.photos] if arguments.photos else []
+        options += ["--embedded_images", str(arguments.embedded_images)] if arguments.embedded_images else []
         sft.train(*sft.parse_arguments(["--config", str(WARM_START_CONFIG), *options]))
     PartialState().wait_for_everyone()
     return run / MODEL_DIR

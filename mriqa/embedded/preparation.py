@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mriqa.answers import load_format
@@ -35,7 +35,11 @@ class Prepared:
 
 
 def prepare(
-    folder: str | Path, photos: str | Path | None = None, seed: int = 0, settings: DatasetSettings | None = None
+    folder: str | Path,
+    photos: str | Path | None = None,
+    seed: int = 0,
+    train_images: int | None = None,
+    settings: DatasetSettings | None = None,
 ) -> Prepared:
     """Build under ``folder`` what is not there yet; a second call reuses it all.
 
@@ -43,10 +47,13 @@ def prepare(
         folder: where to write; about 1 GB with the default settings.
         photos: a folder of photographs to use instead of the built-in contents.
         seed: of the data set and of the untrained weights.
-        settings: other sizes; ``photos`` and ``seed`` are taken from here if given.
+        train_images: pictures to train on, if not the default number.
+        settings: all of it; the three above don't count where this is given.
     """
     folder = Path(folder)
-    settings = settings or DatasetSettings(photos=str(photos) if photos else None, seed=seed)
+    if settings is None:
+        settings = DatasetSettings(photos=str(photos) if photos else None, seed=seed)
+        settings = replace(settings, train_images=train_images or settings.train_images)
     data = build_dataset(folder / "data", settings)
     model_dir, features = folder / "untrained", folder / FEATURES_FILE
     if not features.is_file():
@@ -68,12 +75,9 @@ def _build_model(model_dir: Path, features: Path, data: DatasetPaths, settings: 
     build_tiny_fastvlm(model_dir, seed=settings.seed, image_size=settings.size)
     model, processor = load_vlm(model_dir, device="cpu")
     cache = FeatureCache(model, processor)
-    pictures = {
-        split: [row.image for row in read_manifest(path, check_images=False)]
-        for split, path in (("train", data.train), ("val", data.val), ("test", data.test))
-    }
-    cache.precompute([path for paths in pictures.values() for path in paths])
-    cache.standardise(pictures["train"])
+    splits = [read_manifest(path, check_images=False) for path in (data.train, data.val, data.test)]
+    features_of_all = cache.precompute([row.image for rows in splits for row in rows])
+    cache.standardise(features_of_all[: len(splits[0])])
     partial = model_dir.with_suffix(".partial")
     model.save_pretrained(partial)
     processor.save_pretrained(partial)

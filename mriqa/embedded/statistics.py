@@ -45,13 +45,13 @@ class FeatureCache:
             self.features[key] = self._compute(image)
         return self.features[key]
 
-    def precompute(self, paths: Sequence[Path], workers: int = 2) -> None:
-        """Fill the cache for picture files, ``workers`` pictures at a time, with a progress bar."""
-        map_threads(lambda path: self[load_image(path)], paths, "vision features", "picture", workers)
+    def precompute(self, paths: Sequence[Path], workers: int = 2) -> list[Tensor]:
+        """Fill the cache for picture files, ``workers`` pictures at a time, with a progress bar; their statistics."""
+        return map_threads(lambda path: self[load_image(path)], paths, "vision features", "picture", workers)
 
-    def standardise(self, paths: Sequence[Path]) -> None:
-        """Set the tower's standardisation from these (training) pictures, and redo what the cache holds by it."""
-        features_NCgg = torch.stack([self[load_image(path)] for path in paths])
+    def standardise(self, features: Sequence[Tensor]) -> None:
+        """Set the tower's standardisation from these (training) statistics, and redo what the cache holds by it."""
+        features_NCgg = torch.stack(list(features))
         mean_C, std_C = features_NCgg.mean(dim=(0, 2, 3)), features_NCgg.std(dim=(0, 2, 3)).clamp_min(1e-6)
         self.features = {
             key: ((value - mean_C[:, None, None]) / std_C[:, None, None]).contiguous()
