@@ -114,6 +114,15 @@ class AnswerFormat:
         """Whether the whole stripped `text` is one answer of this format, its number in range or not."""
         return not math.isnan(self._read_number(text))
 
+    def score_span(self, text: str) -> tuple[int, int] | None:
+        """Where in `text` the score's characters begin and end; None where `parse` finds no score."""
+        if math.isnan(self.parse(text)):
+            return None
+        match = self._regex.fullmatch(text.strip())
+        assert match is not None  # it parsed
+        before = len(text) - len(text.lstrip())
+        return before + match.start("score"), before + match.end("score")
+
     def format(self, score: float, thinking: str = "") -> str:
         """The answer that states `score` (1..5), rounded to `decimals`.
 

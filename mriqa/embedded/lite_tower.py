@@ -41,6 +41,7 @@ class LiteTower(PreTrainedModel):
     """
 
     config_class = LiteTowerConfig
+    _supports_sdpa = True  # it has no attention, so it doesn't mind which; TRL asks for sdpa in the reference model
     channel_mean: Tensor
     channel_std: Tensor
     base_model_prefix = "tower"

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from mriqa.answers import load_format
-from mriqa.scoring.digit_tree import DigitTree, score_texts
+from mriqa.scoring.digit_tree import DigitTree
 from mriqa.scoring.prompts import prompt_batch
 from mriqa.scoring.reading import ReadoutError
 from mriqa.scoring.scorer import Scorer
+from mriqa.shared_prefix.score_tree import score_texts
 
 NON_THINKING = load_format("non_thinking")
 
@@ -37,7 +38,14 @@ def brute_force(model, processor, picture, texts: list[str]) -> torch.Tensor:
     return torch.stack(logps)
 
 
-def test_equals_brute_force_over_all_scores_of_a_padded_batch(taught_model, pictures):
+@pytest.fixture(params=["one pass", "two passes"])
+def passes(request, monkeypatch):
+    """Two passes are for architectures that can't share a prompt; every one can be read that way."""
+    if request.param == "two passes":
+        monkeypatch.setattr("mriqa.scoring.digit_tree.family_of", lambda model: None)
+
+
+def test_equals_brute_force_over_all_scores_of_a_padded_batch(taught_model, pictures, passes):
     model, processor = taught_model
     tree = DigitTree.build(processor, NON_THINKING)
     inputs = prompt_batch(processor, NON_THINKING, pictures)
@@ -46,7 +54,7 @@ def test_equals_brute_force_over_all_scores_of_a_padded_batch(taught_model, pict
     texts = score_texts(NON_THINKING)
     assert (len(texts), texts[0], texts[253], texts[-1]) == (401, "1.00", "3.53", "5.00")
     values = np.array([float(text) for text in texts])
-    assert np.array_equal(tree.values_S, values)
+    assert np.array_equal(tree.scores.values_S, values)
 
     expected_S = brute_force(model, processor, pictures[2], texts).softmax(-1)
     assert (ours_BS[2] - expected_S).abs().max() < 1e-5
@@ -62,7 +70,7 @@ def test_equals_brute_force_over_all_scores_of_a_padded_batch(taught_model, pict
     assert (score.score, score.std) == (pytest.approx(mean, abs=1e-4), pytest.approx(std, abs=1e-4))
 
 
-def test_equals_brute_force_on_fastvlm_whatever_the_padding(tmp_path, pictures):
+def test_equals_brute_force_on_fastvlm_whatever_the_padding(tmp_path, pictures, passes):
     from mriqa.embedded import build_tiny_fastvlm
     from mriqa.models import load_vlm
 
