@@ -4,7 +4,8 @@
     python recipes/compare_rewards.py --config my.yaml --test_manifest test.jsonl --seeds 0 1 2 -- --max_steps 200
 
 Every reward trains by recipes/mr_grpo.py with the given configuration; only the reward and the seed differ, and what
-stands behind `--` goes to every run. Each trained model then scores the test pictures. Writes results.json (kept up to
+stands behind `--` goes to every run. Each trained model then scores the test pictures. A run's seconds are those of its
+training, and comparable where nothing else ran beside it. Writes results.json (kept up to
 date, so that an interrupted comparison goes on where it stopped), results.md and comparison.png.
 """
 
@@ -29,8 +30,9 @@ REWARDS = {
     "regression (threshold)": ("regression", {"form": "threshold"}),
     "regression (smooth)": ("regression", {"form": "smooth"}),
 }
+EXACT = " exact"  # behind the name of a reward: its expectation over all scores instead of sampled answers
 WARM_START_ROW = "warm start"
-MEASURES = ("srcc", "plcc")
+MEASURES = ("srcc", "plcc", "seconds")
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -41,7 +43,14 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--embedded_dir", type=Path, default=Path("outputs/embedded"), help="see recipes/mr_grpo.py")
     parser.add_argument("--photos", type=Path, help="see recipes/mr_grpo.py")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="seeds (default 0 to 4)")
-    parser.add_argument("--rewards", nargs="+", choices=REWARDS, default=list(REWARDS), help="rewards (default: all)")
+    names = [*REWARDS, *(name + EXACT for name in REWARDS)]
+    parser.add_argument(
+        "--rewards",
+        nargs="+",
+        choices=names,
+        default=list(REWARDS),
+        help=f'any of: {", ".join(names)} (default: all but the "exact" ones, which train with --estimator exact)',
+    )
     parser.add_argument("--output", type=Path, default=Path("outputs/compare_rewards"), help="folder to write to")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, one CPU thread each if more than 1")
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -74,6 +83,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
         train(reward, seed, folder, arguments)
         with lock:  # one evaluation at a time: they share this process
             measures = evaluate(folder / "model", test_manifest, arguments)
+        measures["seconds"] = json.loads((folder / "training_log.json").read_text())["seconds"]
         record(f"{reward} / {seed}", measures)
 
     missing = [(r, s) for s in arguments.seeds for r in arguments.rewards if f"{r} / {s}" not in values]
@@ -83,15 +93,16 @@ def compare(arguments: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
     return {
         reward: {key: [values[f"{reward} / {seed}"][key] for seed in arguments.seeds] for key in MEASURES}
         for reward in arguments.rewards
-    } | ({WARM_START_ROW: {key: [values[WARM_START_ROW][key]] for key in MEASURES}} if warm_start else {})
+    } | ({WARM_START_ROW: {key: [value] for key, value in values[WARM_START_ROW].items()}} if warm_start else {})
 
 
 def train(reward: str, seed: int, folder: Path, arguments: argparse.Namespace) -> None:
     """One run of the recipe in a process of its own. Raises RuntimeError, naming its log, where it fails."""
-    name, options = REWARDS[reward]
+    name, options = REWARDS[reward.removesuffix(EXACT)]
     command = [sys.executable, str(RECIPE), "--config", str(arguments.config), "--embedded_dir"]
     command += [str(arguments.embedded_dir), *(["--photos", str(arguments.photos)] if arguments.photos else [])]
     command += ["--reward", name, "--reward_options", json.dumps({name: options}), "--seed", str(seed)]
+    command += ["--estimator", "exact" if reward.endswith(EXACT) else "sampled"]
     command += ["--output_dir", str(folder), "--overwrite", "true", *arguments.recipe_options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"} if arguments.jobs > 1 else None
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +126,7 @@ def evaluate(model: Path, manifest: Path, arguments: argparse.Namespace) -> dict
     else:
         scores = [score.score for score in Scorer.from_pretrained(model).score([row.image for row in rows], True)]
     result = evaluate_scores(scores, [row.mos for row in rows], resamples=1)
-    return {key: result[key] for key in MEASURES}
+    return {key: result[key] for key in ("srcc", "plcc")}
 
 
 def _same_start(arguments: argparse.Namespace) -> tuple[Path, Path | None]:

@@ -18,24 +18,21 @@ from __future__ import annotations
 
 import sys
 import time
-from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from trl import TrlParser
+from launch import exit_code, parse
 from validate import validation_on
 
 import mriqa.reward
 from mriqa.answers import AnswerFormat
-from mriqa.images import ImageError
-from mriqa.manifest import ManifestError
-from mriqa.models import ModelError
-from mriqa.policy.checkpoints import CheckpointError
 from mriqa.policy.checks import SettingsError, check_rewards, check_rollout_size
 from mriqa.policy.config import RunArguments, ScoreGRPOConfig, parse_options
 from mriqa.policy.data import policy_dataset
+from mriqa.policy.exact import ExactScoreTrainer, check_exact
 from mriqa.policy.progress import show_progress
 from mriqa.policy.runs import (
     TrainingResult,
@@ -50,11 +47,6 @@ from mriqa.policy.runs import (
     uses_embedded,
 )
 from mriqa.policy.trainer import ScoreGRPOTrainer
-from mriqa.scoring.reading import ReadoutError
-
-USAGE = "%(prog)s [--config FILE.yaml] [--OPTION VALUE ...]"
-REFUSALS = (SettingsError, CheckpointError, ImageError, ManifestError, ModelError, ReadoutError)
-"""The errors by which the library refuses unusable input, each one clear sentence."""
 
 
 @dataclass
@@ -77,29 +69,28 @@ class MRGRPOArguments(RunArguments):
         metadata={"help": "Compare the images of the whole rollout ('global') or of each process ('local')."},
     )
 
+    estimator: str = field(
+        default="sampled",
+        metadata={
+            "help": "'sampled' answers, G an image (GRPO), or the 'exact' expectation of the reward over all scores, "
+            "for prompt modes without thinking; num_generations then only says how many images a batch holds."
+        },
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.reward, str):  # one name in a YAML file
             self.reward = [self.reward]
 
 
-class HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
-    """Keep the layout of the text above, and show defaults."""
-
-
 def parse_arguments(argv: Sequence[str] | None = None) -> tuple[MRGRPOArguments, ScoreGRPOConfig]:
     """Options from the command line and the YAML file it names. Raises SettingsError for what cannot be right."""
-    options: Any = (MRGRPOArguments, ScoreGRPOConfig)
-    parser = TrlParser(options, usage=USAGE, description=__doc__, formatter_class=HelpFormatter)
-    try:
-        arguments, config = parser.parse_args_and_config(argv)
-    except (ValueError, OSError) as error:
-        raise SettingsError(str(error)) from error
+    arguments, config = parse((MRGRPOArguments, ScoreGRPOConfig), __doc__, argv)
     return arguments, config
 
 
 def train(arguments: MRGRPOArguments, config: ScoreGRPOConfig) -> TrainingResult:
-    """Run the recipe. Raises one of REFUSALS for settings, data, a model or a disk that won't do."""
+    """Run the recipe. Raises one of `launch.REFUSALS` for settings, data, a model or a disk that won't do."""
     started = time.monotonic()
 
     # Data and settings first: whatever cannot train is refused before a model is loaded.
@@ -119,11 +110,8 @@ def train(arguments: MRGRPOArguments, config: ScoreGRPOConfig) -> TrainingResult
         processes=config.world_size,
         comparison=arguments.comparison,
     )
-    if config.use_vllm and config.vllm_mode == "colocate":
-        raise SettingsError(
-            "vLLM in colocate mode corrupts prompts that hold images (TRL #6294): use --vllm_mode server, or leave out "
-            "--use_vllm."
-        )
+    if config.use_vllm and find_spec("vllm") is None:
+        raise SettingsError("--use_vllm needs vLLM: pip install 'mriqa[vllm]' on Linux, or leave out --use_vllm.")
     if config.beta and not arguments.lora_r and (Path(arguments.model) / "adapter_config.json").is_file():
         raise SettingsError(
             f"{arguments.model} is an adapter, and the KL penalty would refer to its base model instead of it: "
@@ -131,12 +119,13 @@ def train(arguments: MRGRPOArguments, config: ScoreGRPOConfig) -> TrainingResult
         )
     answer_format = read_format(arguments)
     rewards = load_rewards(arguments.reward, reward_options, answer_format)
+    trainer_class, own_arguments = choose_estimator(arguments.estimator, rewards, config)
     validation = validation_on(val_rows, answer_format, arguments)
     checkpoint = open_run(arguments, config)
 
     # Model, trainer, training.
     model, processor = load_policy(arguments)
-    trainer = ScoreGRPOTrainer(
+    trainer = trainer_class(
         model=model,
         processing_class=processor,
         args=config,
@@ -148,6 +137,7 @@ def train(arguments: MRGRPOArguments, config: ScoreGRPOConfig) -> TrainingResult
         comparison=arguments.comparison,
         validation=validation,
         views=saved_views(arguments),
+        **own_arguments,
     )
     show_progress(trainer)
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -168,14 +158,25 @@ def load_rewards(
     return rewards
 
 
+def choose_estimator(
+    name: str, rewards: Sequence[mriqa.reward.Reward], config: ScoreGRPOConfig
+) -> tuple[type[ScoreGRPOTrainer], dict[str, Any]]:
+    """The trainer class of an estimator and the arguments it alone takes. Raises SettingsError for an unknown one."""
+    if name == "sampled":
+        return ScoreGRPOTrainer, {}
+    if name != "exact":
+        raise SettingsError(f'estimator is "sampled" or "exact", not "{name}".')
+    check_exact(config)
+    try:
+        table = mriqa.reward.reward_table(rewards, config.reward_weights)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    return ExactScoreTrainer, {"reward_table": table}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line entry: 0 when trained, 2 with one sentence on stderr for settings, data or a disk that won't do."""
-    try:
-        train(*parse_arguments(argv))
-    except REFUSALS as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(lambda: train(*parse_arguments(argv)))
 
 
 if __name__ == "__main__":

@@ -18,10 +18,8 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from mr_grpo import REFUSALS, USAGE, HelpFormatter
-from trl import TrlParser
+from launch import exit_code, parse
 from validate import validation_on
 
 from mriqa.policy.checks import SettingsError
@@ -63,17 +61,12 @@ class SFTArguments(RunArguments):
 
 def parse_arguments(argv: Sequence[str] | None = None) -> tuple[SFTArguments, ScoreSFTConfig]:
     """Options from the command line and the YAML file it names. Raises SettingsError for what cannot be right."""
-    options: Any = (SFTArguments, ScoreSFTConfig)
-    parser = TrlParser(options, usage=USAGE, description=__doc__, formatter_class=HelpFormatter)
-    try:
-        arguments, config = parser.parse_args_and_config(argv)
-    except (ValueError, OSError) as error:
-        raise SettingsError(str(error)) from error
+    arguments, config = parse((SFTArguments, ScoreSFTConfig), __doc__, argv)
     return arguments, config
 
 
 def train(arguments: SFTArguments, config: ScoreSFTConfig) -> TrainingResult:
-    """Run the recipe. Raises one of REFUSALS for settings, data, a model or a disk that won't do."""
+    """Run the recipe. Raises one of `launch.REFUSALS` for settings, data, a model or a disk that won't do."""
     started = time.monotonic()
     if uses_embedded(arguments):
         from embedded import fill_in_embedded
@@ -114,12 +107,7 @@ def train(arguments: SFTArguments, config: ScoreSFTConfig) -> TrainingResult:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line entry: 0 when trained, 2 with one sentence on stderr for settings, data or a disk that won't do."""
-    try:
-        train(*parse_arguments(argv))
-    except REFUSALS as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_code(lambda: train(*parse_arguments(argv)))
 
 
 if __name__ == "__main__":

@@ -13,10 +13,11 @@
 All take `mode` ("non_thinking" or "thinking") or `answer_format`, and ignore every other column; `std` is needed for
 `scale="sigma"` only. `margin` and `ranking` compare the images of one call (`compares_images` is True): under several
 processes TRL calls a reward with each process's slice, and whoever wants the global batch gathers before calling.
-Your own: `load("my_rewards.py:function")`.
+Your own: `load("my_rewards.py:function")`. `reward_table` gives the rewards of all scores a policy could write.
 """
 
 from .comparison import ComparisonSet
+from .exact import RewardTable, reward_table
 from .format import FormatReward, format_reward
 from .margin import MarginReward, margin_reward
 from .ranking import RankingReward, ranking_reward
@@ -31,9 +32,11 @@ __all__ = [
     "RankingReward",
     "RegressionReward",
     "Reward",
+    "RewardTable",
     "format_reward",
     "load",
     "margin_reward",
     "ranking_reward",
     "regression_reward",
+    "reward_table",
 ]

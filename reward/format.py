@@ -11,9 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from mriqa.answers import AnswerFormat
 
-from .comparison import completion_text, resolve_format
+from .comparison import FloatArray, completion_text, resolve_format
+from .exact import every_score
 
 
 def format_reward(texts: Sequence[str], answer_format: AnswerFormat) -> list[float]:
@@ -48,3 +51,7 @@ class FormatReward:
     def __call__(self, completions: Sequence[Any], **_: Any) -> list[float]:
         """Rewards in the order of `completions`."""
         return format_reward([completion_text(completion) for completion in completions], self.parser)
+
+    def table(self, values_S: FloatArray, probs_NS: FloatArray, mos_N: FloatArray, std_N: FloatArray) -> FloatArray:
+        """Reward (N, S) of every score, 1: an answer that states one is well formed; see `exact.py`."""
+        return np.ones_like(every_score(values_S, mos_N))

@@ -26,6 +26,7 @@ from mriqa.answers import AnswerFormat
 
 from .checks import check_choice
 from .comparison import ComparisonSet, FloatArray, IntArray, check_arrays, resolve_format
+from .exact import every_score, moments
 from .pairwise import mean_over_partners, warn_if_alone
 
 SCALES = ("unit", "sigma")
@@ -33,7 +34,11 @@ SMALLEST_TAU = 1e-4
 
 
 def margin_reward(
-    scores_NG: npt.ArrayLike, mos_N: npt.ArrayLike, std_N: npt.ArrayLike | None = None, scale: str = "unit"
+    scores_NG: npt.ArrayLike,
+    mos_N: npt.ArrayLike,
+    std_N: npt.ArrayLike | None = None,
+    scale: str = "unit",
+    means_N: FloatArray | None = None,
 ) -> FloatArray:
     """Gaussian agreement of predicted and human margins, averaged over partners.
 
@@ -46,6 +51,7 @@ def margin_reward(
         mos_N: finite human scores, 1..5.
         std_N: rating standard deviations; needed for scale "sigma" only, finite and >= 0.
         scale: "unit" or "sigma".
+        means_N: s̄ of each image where it isn't the mean of these scores: the policy's own, in `exact.py`.
 
     Returns:
         Rewards (N, G) in [0, 1]; all 0 where fewer than two images have a parsed score.
@@ -53,6 +59,8 @@ def margin_reward(
     Raises:
         ValueError: unknown scale; a `mos` that is not finite; a missing or impossible `std` under "sigma".
     """
+    from torch import from_numpy  # its exp is three times as fast as NumPy's
+
     check_choice("scale", scale, SCALES)
     scores_NG, mos_N = check_arrays(scores_NG, mos_N)
     variance_N = None if scale == "unit" else _rating_variance(std_N, len(mos_N))
@@ -65,9 +73,10 @@ def margin_reward(
             error_IGM /= np.maximum(tau_IM, SMALLEST_TAU)[:, None, :]
         np.square(error_IGM, out=error_IGM)
         error_IGM *= -0.5
-        return np.exp(error_IGM, out=error_IGM)
+        from_numpy(error_IGM).exp_()
+        return error_IGM
 
-    return mean_over_partners(scores_NG, gaussian)
+    return mean_over_partners(scores_NG, gaussian, means_N)
 
 
 def _rating_variance(std_N: npt.ArrayLike | None, n_images: int) -> FloatArray:
@@ -126,3 +135,8 @@ class MarginReward:
         group = ComparisonSet.from_completions(completions, mos, image_id, std, self.parser)
         warn_if_alone(self.__name__, group)
         return group.per_completion(margin_reward(group.scores_NG, group.mos_N, group.std_N, self.scale))
+
+    def table(self, values_S: FloatArray, probs_NS: FloatArray, mos_N: FloatArray, std_N: FloatArray) -> FloatArray:
+        """Reward (N, S) of every score against partners with the means of `probs_NS`; see `exact.py`."""
+        means_N, _ = moments(values_S, probs_NS)
+        return margin_reward(every_score(values_S, mos_N), mos_N, std_N, self.scale, means_N)

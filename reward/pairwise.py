@@ -30,7 +30,7 @@ def group_means(scores_NG: FloatArray) -> FloatArray:
     return np.where(count_N > 0, total_N / np.maximum(count_N, 1), np.nan)
 
 
-def mean_over_partners(scores_NG: FloatArray, agreement: Agreement) -> FloatArray:
+def mean_over_partners(scores_NG: FloatArray, agreement: Agreement, means_N: FloatArray | None = None) -> FloatArray:
     """Mean over all partners j != i of `agreement`, for every completion.
 
     The predicted margin of completion k of image i against image j is s_ik minus the group mean of j. An image none of
@@ -39,12 +39,13 @@ def mean_over_partners(scores_NG: FloatArray, agreement: Agreement) -> FloatArra
     Arguments:
         scores_NG: parsed scores, NaN where nothing parsed.
         agreement: see `Agreement`.
+        means_N: the group means, NaN for nobody's partner, where they are known otherwise (`exact.py`).
 
     Returns:
         (N, G) float64. Memory beyond inputs and output: a few blocks of max(BLOCK, G * M) numbers.
     """
     _n_images, n_completions = scores_NG.shape
-    means_N = group_means(scores_NG)
+    means_N = group_means(scores_NG) if means_N is None else means_N
     partners_M = np.flatnonzero(~np.isnan(means_N))
     result_NG = np.zeros_like(scores_NG)
     if len(partners_M) < 2:

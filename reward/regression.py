@@ -19,6 +19,7 @@ from mriqa.answers import AnswerFormat
 
 from .checks import check_choice, check_positive
 from .comparison import FloatArray, check_arrays, parse_scores, read_mos, resolve_format
+from .exact import every_score
 
 FORMS = ("threshold", "smooth")
 
@@ -94,3 +95,7 @@ class RegressionReward:
         mos_B = read_mos(mos, len(completions))
         scores_B1 = parse_scores(completions, self.parser)[:, None]
         return regression_reward(scores_B1, mos_B, self.form, self.threshold, self.tau)[:, 0].tolist()
+
+    def table(self, values_S: FloatArray, probs_NS: FloatArray, mos_N: FloatArray, std_N: FloatArray) -> FloatArray:
+        """Reward (N, S) of every score; see `exact.py`."""
+        return regression_reward(every_score(values_S, mos_N), mos_N, self.form, self.threshold, self.tau)

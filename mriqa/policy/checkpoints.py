@@ -1,19 +1,27 @@
 """Checkpoints that are whole or absent, and that resume with the weights they hold.
 
-Two faults of transformers 5.17's Trainer are cured here. A checkpoint is written in place, so a full disk or a killed
-process leaves a broken one that a resumed run picks up: ours is written beside and renamed once complete, and older
-ones are deleted only after that. And the weights of a full fine-tune of Qwen2-VL, Qwen2.5-VL, InternVL, Gemma3 or
-LLaVA-OneVision are loaded by a non-strict `load_state_dict` whose keys were renamed, which silently keeps the initial
-weights: ours go through `from_pretrained` and a strict copy.
+What transformers 5.17's Trainer does otherwise, and is cured here:
+
+* It writes a checkpoint in place, so a full disk or a killed process leaves a broken one that a resumed run picks up:
+  ours is written in `.saving`, flushed to the disk and renamed once complete. Whatever lies in `.saving` is rubbish.
+* It deletes in place too: ours are first renamed into `.saving`, so that nothing half-deleted has a checkpoint's name.
+* It loads the weights of a full fine-tune of Qwen2-VL, Qwen2.5-VL, InternVL, Gemma3 or LLaVA-OneVision by a non-strict
+  `load_state_dict` whose keys were renamed, which silently keeps the initial weights: ours go through
+  `from_pretrained` and a strict copy.
+* Resumed within an epoch on several processes it starts with the first epoch's order, and resumed from its very last
+  step within an epoch it trains one step more.
+* DeepSpeed unpickles whatever a checkpoint holds: here nothing but tensors and plain values is loaded.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import os
+import pickle
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +30,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 STAGING = ".saving"
+REPLACED = ".replaced"
+CONTENTS_FILE = "contents.json"
 STATE_FILE = "trainer_state.json"
 ARGUMENTS_FILE = "training_args.bin"
+CHECKPOINT = re.compile(r"checkpoint-\d+")
+FORCE_PLAIN = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # torch.load heeds it even where its caller asks for pickles
 DISK_FULL = re.compile(
     r"no space left|StorageFull|disk quota|file too large|PytorchStreamWriter|inline_container|basic_ios", re.IGNORECASE
 )
@@ -41,18 +53,52 @@ def find_checkpoint(output_dir: str | Path, wanted: str | None) -> str | None:
     if wanted is None or wanted == "auto":
         found = whole_checkpoints(output_dir)
         return str(found[-1]) if wanted and found else None
-    if not (Path(wanted) / STATE_FILE).is_file():
+    if missing := missing_file(wanted):
         raise CheckpointError(
-            f"There is no checkpoint to resume from at {wanted} (no {STATE_FILE} there): give a checkpoint-N folder, "
-            'or "auto" for the latest one.'
+            f"There is no whole checkpoint to resume from at {wanted} ({missing} is missing or cut off): give a "
+            'checkpoint-N folder, or "auto" for the latest whole one.'
         )
     return wanted
 
 
 def whole_checkpoints(output_dir: str | Path) -> list[Path]:
     """The complete `checkpoint-N` folders of a run, oldest step first."""
-    found = [path.parent for path in Path(output_dir).glob(f"checkpoint-*/{STATE_FILE}")]
-    return sorted(found, key=lambda folder: int(folder.name.rsplit("-", 1)[-1]))
+    return [folder for folder in _checkpoints(output_dir) if missing_file(folder) is None]
+
+
+def missing_file(checkpoint: str | Path) -> str | None:
+    """The first file that a checkpoint lacks, or that isn't as long as it was written; None where it is whole."""
+    contents = Path(checkpoint, CONTENTS_FILE)
+    try:
+        sizes = json.loads(contents.read_text(encoding="utf-8")) if contents.is_file() else {}
+    except ValueError:
+        return CONTENTS_FILE
+    for name in (STATE_FILE, *sizes):
+        file = Path(checkpoint, name)
+        if not file.is_file() or file.stat().st_size != sizes.get(name, file.stat().st_size):
+            return name
+    return None
+
+
+def restore_replaced(folder: str | Path) -> None:
+    """Give a folder of a run its name back if the process that was replacing it died between two renames."""
+    for old in Path(folder, REPLACED).glob("*"):
+        home = Path(folder, old.name)
+        if home.exists():
+            shutil.rmtree(old)
+        else:
+            old.rename(home)
+
+
+def one_per_disk(state: Any) -> Iterator[None]:
+    """A loop whose body the main process runs first, then the first process of each node: nodes may share a disk.
+
+    `state` is accelerate's PartialState or Accelerator; every process has to enter the loop.
+    """
+    for my_turn in (state.is_main_process, state.is_local_main_process):
+        if my_turn:
+            yield
+        state.wait_for_everyone()
 
 
 def load_weights(model: PreTrainedModel, folder: str | Path) -> None:
@@ -71,12 +117,11 @@ class SafeCheckpoints:
         return os.path.join(run_dir, STAGING) if self._staged else run_dir
 
     def _save_checkpoint(self: Any, model: Any, trial: Any) -> None:
-        from transformers.trainer_utils import rotate_checkpoints
-
         run_dir = Path(self._get_output_dir(trial))
         final = run_dir / f"checkpoint-{self.state.global_step}"
         best_before = self.state.best_model_checkpoint
-        with self._whole_or_absent(final, run_dir / STAGING) as staged:
+        limit = self.args.save_total_limit
+        with self._whole_or_absent(final) as staged:
             try:
                 self._staged = True
                 super()._save_checkpoint(model, trial)  # type: ignore[misc]
@@ -91,10 +136,25 @@ class SafeCheckpoints:
                 self._staged = False
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(final))
-        if self.args.should_save:
-            rotate_checkpoints(
-                str(run_dir), self.args.save_total_limit, self.state.best_model_checkpoint, use_mtime=True
-            )
+        if limit is not None and limit > 0:
+            self._discard_old(run_dir, limit, keep={final.name, Path(self.state.best_model_checkpoint or "").name})
+
+    def _discard_old(self: Any, run_dir: Path, limit: int, keep: set[str]) -> None:
+        """Delete the oldest checkpoints until `limit` are left, never those to `keep`."""
+        for _ in one_per_disk(self.accelerator):
+            found = _checkpoints(run_dir)
+            spare = [folder for folder in found if folder.name not in keep]
+            kept = len(found) - len(spare)
+            _discard(spare[: max(0, len(found) - max(limit, kept))])
+
+    def _finalize_training(self: Any, *args: Any) -> Any:
+        # Where another checkpoint was best and the limit is one, the Trainer would delete the last one, in place, and
+        # before the model is saved: killed in between, the run would have to be trained again from the best.
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            return super()._finalize_training(*args)  # type: ignore[misc]
+        finally:
+            self.args.save_total_limit = limit
 
     def _push_from_checkpoint(self: Any, checkpoint_folder: str) -> None:
         if not self._staged:  # a staged folder is about to be renamed: pushed once it has its name
@@ -103,46 +163,98 @@ class SafeCheckpoints:
     def save_final_model(self: Any, folder: str | Path) -> Path:
         """Write the model and its processor to `folder`, whole or not at all, without the pickled arguments."""
         folder = Path(folder)
-        with self._whole_or_absent(folder, folder.parent / STAGING) as staged:
+        with self._whole_or_absent(folder) as staged:
             self.save_model(str(staged), _internal_call=True)
             (staged / ARGUMENTS_FILE).unlink(missing_ok=True)
+        best = self.state.best_model_checkpoint
+        if self.args.save_total_limit == 1 and best is not None:
+            self._discard_old(Path(self.args.output_dir), limit=1, keep={Path(best).name})
         return folder
 
     @contextmanager
-    def _whole_or_absent(self: Any, final: Path, staging: Path) -> Iterator[Path]:
+    def _whole_or_absent(self: Any, final: Path) -> Iterator[Path]:
         """Hand out a folder to write to and give it the name `final` once the block is done on every process."""
         accelerator = self.accelerator
-        if accelerator.is_local_main_process:
+        staging = final.parent / STAGING
+        for _ in one_per_disk(accelerator):
+            restore_replaced(final.parent)
             shutil.rmtree(staging, ignore_errors=True)
-        accelerator.wait_for_everyone()
         staged = staging / final.name
         try:
             yield staged
+            accelerator.wait_for_everyone()
+            for _ in one_per_disk(accelerator):
+                if staged.is_dir():
+                    _seal(staged)
+                    _replace(staged, final)
+                    shutil.rmtree(staging, ignore_errors=True)
         except Exception as error:
             # Only this process raises; the launcher then ends the others, which wait for it at the next barrier.
             shutil.rmtree(staging, ignore_errors=True)
             if not is_disk_failure(error):
                 raise
             raise CheckpointError(_could_not_write(final, error)) from error
-        accelerator.wait_for_everyone()
-        # The second turn is for nodes that don't share the first one's disk.
-        for my_turn in (accelerator.is_main_process, accelerator.is_local_main_process):
-            if my_turn and staged.is_dir():
-                _replace(staged, final)
-                shutil.rmtree(staging, ignore_errors=True)
-            accelerator.wait_for_everyone()
+
+    def _init_training_state(
+        self: Any, max_steps: int, epoch_steps: int, epochs: int, resume_from_checkpoint: Any, trial: Any
+    ) -> Any:
+        progress = super()._init_training_state(max_steps, epoch_steps, epochs, resume_from_checkpoint, trial)  # type: ignore[misc]
+        if resume_from_checkpoint and self.state.best_global_step and self.state.best_model_checkpoint is None:
+            # The state names the best checkpoint by where the run was; it may have been moved, say to a larger disk.
+            moved = Path(resume_from_checkpoint).parent / f"checkpoint-{self.state.best_global_step}"
+            self.state.best_model_checkpoint = str(moved) if moved.is_dir() else None
+        return progress
+
+    def _prepare_for_training(self: Any, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
+        with self._plain_data_only(resume_from_checkpoint):
+            return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)  # type: ignore[misc]
+
+    def _run_epoch(self: Any, model: Any, epoch: int, train_dataloader: Any, *args: Any, **options: Any) -> None:
+        if self.state.global_step >= self.state.max_steps:  # resumed from the last step, which may be within an epoch
+            self.control.should_training_stop = True
+            return
+        # The Trainer tells the loader it makes to skip batches, which on several processes doesn't pass it on.
+        train_dataloader.set_epoch(epoch)
+        super()._run_epoch(model, epoch, train_dataloader, *args, **options)  # type: ignore[misc]
+
+    def _load_rng_state(self: Any, checkpoint: str | None) -> None:
+        with self._plain_data_only(checkpoint):
+            super()._load_rng_state(checkpoint)  # type: ignore[misc]
 
     def _load_from_checkpoint(self: Any, resume_from_checkpoint: str, model: Any = None) -> None:
         if self._has_plain_weights():
             load_weights(self.accelerator.unwrap_model(model or self.model), resume_from_checkpoint)
         else:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
+            with self._plain_data_only(resume_from_checkpoint):
+                super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
 
     def _load_best_model(self: Any) -> None:
         if self._has_plain_weights():
             load_weights(self.accelerator.unwrap_model(self.model), self.state.best_model_checkpoint)
         else:
-            super()._load_best_model()  # type: ignore[misc]
+            with self._plain_data_only(self.state.best_model_checkpoint):
+                super()._load_best_model()  # type: ignore[misc]
+
+    @contextmanager
+    def _plain_data_only(self: Any, checkpoint: str | None) -> Iterator[None]:
+        """Let every torch.load within the block refuse pickled code, as one sentence, whatever its caller asked for."""
+        from torch.serialization import safe_globals
+
+        before = os.environ.get(FORCE_PLAIN)
+        os.environ[FORCE_PLAIN] = "1"
+        try:
+            with safe_globals(_deepspeed_types() if self.is_deepspeed_enabled else []):
+                yield
+        except pickle.UnpicklingError as error:
+            raise CheckpointError(
+                f"{checkpoint} holds something else than tensors and plain values, which could run code of its own, "
+                f"and was not loaded ({_first_sentence(error)}): resume from a checkpoint that you trust."
+            ) from error
+        finally:
+            if before is None:
+                del os.environ[FORCE_PLAIN]
+            else:
+                os.environ[FORCE_PLAIN] = before
 
     def _has_plain_weights(self: Any) -> bool:
         """Whether the model is neither an adapter nor sharded: those formats have their own, sound, loading."""
@@ -159,11 +271,60 @@ def is_disk_failure(error: BaseException) -> bool:
     return DISK_FULL.search(str(error)) is not None
 
 
+def _checkpoints(output_dir: str | Path) -> list[Path]:
+    """All `checkpoint-N` folders, whole or not, oldest step first."""
+    found = [folder for folder in Path(output_dir).glob("checkpoint-*") if CHECKPOINT.fullmatch(folder.name)]
+    return sorted(found, key=lambda folder: int(folder.name.rsplit("-", 1)[-1]))
+
+
+def _seal(staged: Path) -> None:
+    """Flush every file to the disk, so that even a power cut can't leave a name without its bytes, and list them.
+
+    The list lets a later run see what a copy to another disk, or a deletion by other hands, has left out.
+    """
+    files = [path for path in staged.rglob("*") if path.is_file()]
+    if staged / STATE_FILE in files:
+        sizes = {path.relative_to(staged).as_posix(): path.stat().st_size for path in sorted(files)}
+        contents = staged / CONTENTS_FILE
+        contents.write_text(json.dumps(sizes, indent=1) + "\n", encoding="utf-8")
+        files.append(contents)
+    for path in files:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+
+
 def _replace(staged: Path, final: Path) -> None:
-    """Rename `staged` to `final`; a folder of that name stays whole until the new one has taken its place."""
-    if final.exists():
-        final.rename(staged.parent / "replaced")
+    """Rename `staged` to `final`; a folder of that name is moved aside, where `restore_replaced` finds it."""
+    if not final.exists():
+        staged.rename(final)
+        return
+    old = final.parent / REPLACED / final.name
+    old.parent.mkdir(exist_ok=True)
+    final.rename(old)
     staged.rename(final)
+    shutil.rmtree(old.parent)
+
+
+def _discard(folders: Iterable[Path]) -> None:
+    """Delete checkpoints; whenever this is cut short, none of them is half there under its name."""
+    for folder in folders:
+        rubbish = folder.parent / STAGING
+        rubbish.mkdir(exist_ok=True)
+        folder.rename(rubbish / folder.name)
+        shutil.rmtree(rubbish, ignore_errors=True)
+
+
+def _deepspeed_types() -> list[Any]:
+    """The classes, all of them plain data, that DeepSpeed pickles into its own checkpoints."""
+    from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    return [DynamicLossScaler, LossScaler, ZeroStageEnum, fragment_address]
+
+
+def _first_sentence(error: BaseException) -> str:
+    return str(error).strip().split(". ")[0].split("\n")[0]
 
 
 def _could_not_write(final: Path, error: BaseException) -> str:

@@ -106,8 +106,18 @@ class RunArguments:
         default=None,
         metadata={"help": "Folder of photographs to build the embedded data set from instead of the shipped ones."},
     )
+    embedded_images: int | None = field(
+        default=None, metadata={"help": "Pictures in the embedded training set (default 1600)."}
+    )
     embedded_dir: str = field(
         default="outputs/embedded", metadata={"help": "Where the embedded data set and models are built, once."}
+    )
+    vision_cache: str = field(
+        default="outputs/vision_cache",
+        metadata={
+            "help": "With freeze_vision: folder for the vision tower's outputs, each computed once for all epochs, "
+            "passes and runs, or 'none'. The embedded model has its own (vision_features)."
+        },
     )
     vision_features: str | None = field(
         default=None,
@@ -181,6 +191,23 @@ class ScoreGRPOConfig(ScoreTrainerDefaults, GRPOConfig):  # type: ignore[misc]
     loss_type: str = field(
         default="grpo", metadata={"help": "Loss: grpo, dr_grpo, dapo, bnpo, cispo, sapo, luspo, vespo."}
     )
+    shared_prefix: bool = field(
+        default=True,
+        metadata={
+            "help": "Read each prompt once for all its completions; off, TRL repeats it. The result is the same."
+        },
+    )
+    constrain_answers: bool = field(
+        default=False,
+        metadata={"help": "Sample well-formed answers only; not for prompt modes that think first, nor with vLLM."},
+    )
+    token_credit: str = field(
+        default="uniform",
+        metadata={
+            "help": "Tokens that a reward's advantage goes to: all ('uniform'), or those of the score only, save for "
+            "the format reward's ('score', for the thinking prompt mode)."
+        },
+    )
     max_completion_length: int | None = field(
         default=32, metadata={"help": "Longest answer in tokens; raise it (512) for the thinking prompt mode."}
     )
@@ -220,6 +247,9 @@ class ScoreSFTConfig(ScoreTrainerDefaults, SFTConfig):  # type: ignore[misc]
 def _suit_the_machine(config: Any) -> None:
     """TRL asks for bfloat16 everywhere, and torchrun on a machine without accelerator needs use_cpu to take gloo."""
     config.use_cpu = config.use_cpu or not torch.accelerator.is_available()
+    if config.use_cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # accelerate's device would be "cpu:0", to which torch.load can't restore the state of an optimiser.
+        os.environ.setdefault("ACCELERATE_TORCH_DEVICE", "cpu")
     if config.bf16 is None:
         config.bf16 = (
             not (config.fp16 or config.use_cpu) and torch.cuda.is_available() and torch.cuda.is_bf16_supported()

@@ -16,9 +16,11 @@ from accelerate import PartialState
 from mriqa.answers import AnswerFormat, load_format
 from mriqa.manifest import ManifestError, RatedImage, read_manifest
 from mriqa.models import load_scoring_settings, load_vlm
-from mriqa.policy.checkpoints import STAGING, find_checkpoint
+from mriqa.policy.cached_tower import cache_towers
+from mriqa.policy.checkpoints import REPLACED, STAGING, find_checkpoint, one_per_disk, restore_replaced
 from mriqa.policy.checks import SettingsError, check_images
 from mriqa.policy.config import EMBEDDED, RunArguments, write_resolved_config
+from mriqa.policy.tower_cache import TowerCache
 from mriqa.policy.vision import TOWER_PATTERN, freeze_vision, set_pixel_budget
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 MODEL_DIR = "model"
 CONFIG_FILE = "resolved_config.yaml"
 LOG_FILE = "training_log.json"
+NO_CACHE = "none"
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,13 @@ def open_run(arguments: RunArguments, config: Any) -> str | None:
     state = PartialState()
     folder = Path(config.output_dir)
     resuming = config.resume_from_checkpoint is not None
+    for _ in one_per_disk(state):
+        restore_replaced(folder)
     checkpoint = find_checkpoint(folder, config.resume_from_checkpoint)
     if folder.is_file():
         raise SettingsError(f"output_dir {folder} is a file: give a folder.")
     overwrites = arguments.overwrite and not resuming
-    occupied = folder.is_dir() and any(entry.name != STAGING for entry in folder.iterdir())
+    occupied = folder.is_dir() and any(entry.name not in (STAGING, REPLACED) for entry in folder.iterdir())
     if occupied and overwrites and not (folder / CONFIG_FILE).is_file():
         raise SettingsError(
             f"output_dir {folder} holds something else than an earlier run (no {CONFIG_FILE}), so nothing in it is "
@@ -121,6 +126,8 @@ def load_policy(arguments: RunArguments) -> tuple[PreTrainedModel, ProcessorMixi
     set_pixel_budget(processor, arguments.min_pixels, arguments.max_pixels)
     if arguments.freeze_vision:
         freeze_vision(model)
+        if arguments.vision_cache != NO_CACHE and arguments.vision_features is None:
+            cache_towers(model, _open_cache(arguments.vision_cache))
     if arguments.vision_features is not None:
         processor = _with_features(model, processor, Path(arguments.vision_features))
     return model, processor
@@ -190,6 +197,15 @@ def _remove_results(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     for name in (CONFIG_FILE, LOG_FILE):
         (folder / name).unlink(missing_ok=True)
+
+
+def _open_cache(folder: str) -> TowerCache:
+    try:
+        return TowerCache(folder)
+    except OSError as error:
+        raise SettingsError(
+            f"vision_cache {folder} can't be used ({error.strerror}): give a folder that can be written, or 'none'."
+        ) from error
 
 
 def _with_features(model: Any, processor: Any, file: Path) -> ProcessorMixin:

@@ -13,25 +13,37 @@ from typing import Any
 
 import torch
 from accelerate.utils import gather_object
-from torch.utils.data import Sampler
 from trl import GRPOTrainer, SFTTrainer
-from trl.trainer.utils import RepeatSampler
 
 from mriqa.answers import AnswerFormat
+from mriqa.images import ImageError
 from mriqa.models import save_scoring_settings
+from mriqa.policy.cached_tower import cache_towers_like
 from mriqa.policy.checkpoints import SafeCheckpoints
 from mriqa.policy.checks import check_rollout_size
+from mriqa.policy.numerics import FiniteUpdates
+from mriqa.policy.resuming import ResumableRollouts
+from mriqa.policy.rollouts import SharedPrefillRollouts
+from mriqa.policy.shared_update import SharedPrefixUpdate
 from mriqa.policy.statistics import score_statistics
+from mriqa.policy.token_credit import TokenCredit
 from mriqa.policy.validation import ScoreValidation, Validation
 
 NOT_GATHERED = ("prompt", "image", "images")
 
 
-class _ScoreTrainer(SafeCheckpoints, ScoreValidation):
-    """What policy training and its warm start share: safe checkpoints, validation, `mriqa.json` beside the weights."""
+class _ScoreTrainer(FiniteUpdates, SafeCheckpoints, ScoreValidation):
+    """What policy training and its warm start share: safe checkpoints of finite weights, validation, `mriqa.json`."""
 
     answer_format: AnswerFormat
     views: Mapping[str, Any] | None = None
+
+    def get_batch_samples(self, *args: Any) -> Any:
+        try:
+            return super().get_batch_samples(*args)  # type: ignore[misc]
+        except ImageError as error:  # a worker process of the loader puts a whole traceback before its sentence
+            sentence = str(error).rsplit(f"{ImageError.__module__}.{ImageError.__name__}: ", 1)[-1].strip()
+            raise ImageError(sentence) from error
 
     def _save(self: Any, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         super()._save(output_dir, state_dict)  # type: ignore[misc]
@@ -53,7 +65,9 @@ class ScoreSFTTrainer(_ScoreTrainer, SFTTrainer):
         super().__init__(*args, **kwargs)
 
 
-class ScoreGRPOTrainer(_ScoreTrainer, GRPOTrainer):
+class ScoreGRPOTrainer(
+    _ScoreTrainer, ResumableRollouts, TokenCredit, SharedPrefillRollouts, SharedPrefixUpdate, GRPOTrainer
+):
     """TRL's GRPOTrainer on `mriqa.policy.data.policy_dataset`.
 
     Args (beside GRPOTrainer's):
@@ -93,6 +107,7 @@ class ScoreGRPOTrainer(_ScoreTrainer, GRPOTrainer):
             comparison=comparison,
         )
         super().__init__(*args, **kwargs)
+        cache_towers_like(self.model, self.ref_model)
 
     def _calculate_rewards(
         self,
@@ -144,32 +159,6 @@ class ScoreGRPOTrainer(_ScoreTrainer, GRPOTrainer):
         summary = score_statistics(scores.view(group), mos.view(group)[:, 0], total.view(group))
         for name, value in summary.items():
             self._metrics["train"][f"score/{name}"].append(value)
-
-    def _get_train_sampler(self: Any, dataset: Any = None) -> Sampler[int]:
-        # TRL's sampler draws each epoch's order from a generator that no checkpoint holds, so that a run resumed in a
-        # later epoch would see the first epoch's order again. Ours derives the order from the epoch's number.
-        return EpochRepeatSampler(
-            data_source=dataset if dataset is not None else self.train_dataset,
-            mini_repeat_count=self.num_generations,
-            batch_size=self.args.generation_batch_size // self.num_generations,
-            repeat_count=self.num_iterations * self.args.steps_per_generation,
-            shuffle=self.shuffle_dataset,
-            seed=self.args.seed,
-        )
-
-    def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
-        # TRL counts its steps from 0 in a resumed run too, which shifts the rollouts against the repeated batches.
-        progress = super()._init_training_state(*args, **kwargs)
-        self._step = self.state.global_step * self.args.gradient_accumulation_steps
-        return progress
-
-
-class EpochRepeatSampler(RepeatSampler):
-    """TRL's RepeatSampler whose order is a function of the seed and the epoch."""
-
-    def set_epoch(self, epoch: int) -> None:
-        if self.shuffle:
-            self.generator.manual_seed((self.seed or 0) + epoch)
 
 
 def completion_text(completion: str | list[dict[str, Any]]) -> str:

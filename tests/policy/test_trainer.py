@@ -5,26 +5,21 @@ from __future__ import annotations
 import errno
 import json
 import shutil
-import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_policy import FORMAT, make_trainer
 
 import mriqa.reward
-from mriqa.answers import load_format
 from mriqa.models import load_scoring_settings, load_vlm
 from mriqa.policy.checkpoints import CheckpointError, find_checkpoint
 from mriqa.policy.checks import SettingsError
-from mriqa.policy.config import ScoreGRPOConfig
-from mriqa.policy.data import policy_dataset
 from mriqa.policy.trainer import ScoreGRPOTrainer
 from mriqa.policy.validation import Validation
 from mriqa.policy.vision import freeze_vision
-
-FORMAT = load_format("non_thinking")
 
 
 class AnsweringTrainer(ScoreGRPOTrainer):
@@ -36,45 +31,6 @@ class AnsweringTrainer(ScoreGRPOTrainer):
         self.seen_inputs, self.seen_completions = inputs, completions
         self.seen_rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         return self.seen_rewards
-
-
-def by_text(completions: list[Any], **_: Any) -> list[float]:
-    """A reward that tells any two completions apart."""
-    return [zlib.crc32(completion[0]["content"].encode()) % 1000 / 1000 for completion in completions]
-
-
-def make_trainer(
-    model_path: Path, rows: list, folder: Path, cls: type = ScoreGRPOTrainer, rewards: Any = by_text, **options: Any
-) -> Any:
-    settings = {
-        "max_steps": 2,
-        "per_device_train_batch_size": 4,
-        "num_generations": 2,
-        "max_completion_length": 4,
-        "gradient_checkpointing": False,
-        "beta": 0.0,
-        "learning_rate": 1e-2,
-        "eval_strategy": "no",
-        "eval_on_start": False,
-        "load_best_model_at_end": False,
-        "save_steps": 2,
-        "disable_tqdm": True,
-        **options,
-    }
-    comparison = settings.pop("comparison", "global")
-    validation = settings.pop("validation", None)
-    model, processor = load_vlm(model_path, device="cpu")
-    return cls(
-        model=model,
-        processing_class=processor,
-        args=ScoreGRPOConfig(output_dir=str(folder), **settings),
-        reward_funcs=rewards if isinstance(rewards, list) else [rewards],
-        train_dataset=policy_dataset(rows, FORMAT),
-        eval_dataset=policy_dataset(rows, FORMAT) if validation else None,
-        answer_format=FORMAT,
-        comparison=comparison,
-        validation=validation,
-    )
 
 
 def test_rewards_see_the_whole_set_and_the_log_says_how_scores_are(

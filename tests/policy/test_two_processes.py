@@ -1,8 +1,9 @@
-"""Two processes, one image's group split between them: global rewards are those of one call on the whole set."""
+"""Two processes, one image's group split between them: rewards and advantages are the whole set's, in float64."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import mriqa.reward
+from mriqa.answers import load_format
 from mriqa.manifest import write_manifest
 
 
@@ -31,36 +32,57 @@ def test_global_comparison_over_two_processes(tiny_model: Path, rows: list, tmp_
     assert finished.returncode == 0, finished.stderr[-3000:]
     seen = json.loads((tmp_path / "seen.json").read_text())
 
-    first, second = seen["global"]
-    assert first["ids"][-1] == second["ids"][0], "the middle image's group is meant to be split"
-    expected = direct_rewards(first, second)
-    for process in (first, second):
-        assert np.array(process["rewards"]) == pytest.approx(expected, abs=1e-6)
-    assert expected[:, 0].max() > 0
-    assert first["statistics"] == second["statistics"]
-    assert first["statistics"]["score/parse_rate"] == pytest.approx(5 / 6)
+    for step, parse_rate in enumerate((5 / 6, 3 / 6)):
+        first, second = (process["steps"][step] for process in seen["global"])
+        assert first["ids"][-1] == second["ids"][0], "the middle image's group is meant to be split"
+        expected = plain_rewards(first, second)
+        assert expected[:, 0].max() > 0
+        for process in (first, second):
+            assert np.array(process["rewards"]) == pytest.approx(expected, abs=1e-6)
+        advantages = np.concatenate([first["advantages"], second["advantages"]])
+        assert advantages == pytest.approx(plain_advantages(expected.sum(axis=1)), abs=1e-4)
+        assert first["statistics"] == second["statistics"]
+        assert first["statistics"]["score/parse_rate"] == pytest.approx(parse_rate)
 
-    # Before training and after its one step; each process scored half of the images.
-    whole = sum(row.mos + 0.1 * (int(row.id[1:]) % 2) for row in rows) / len(rows)
-    for process in (first, second):
-        assert process["eval_mean"] == pytest.approx([whole, whole])
-    saved = {path.name for path in (tmp_path / "global" / "checkpoint-1").iterdir()}
+    # Before training and after both steps; one process scored three of the images, the other two.
+    whole = sum(row.mos + 0.1 * (int(row.id[1:]) % 2) for row in rows[:5]) / 5
+    for process in seen["global"]:
+        assert process["eval_mean"] == pytest.approx([whole] * 3)
+    saved = {path.name for path in (tmp_path / "global" / "checkpoint-2").iterdir()}
     assert {"rng_state_0.pth", "rng_state_1.pth", "model.safetensors", "mriqa.json"} <= saved
 
-    first, second = seen["local"]
-    expected = np.concatenate([direct_rewards(first), direct_rewards(second)])
-    for process in (first, second):
-        assert np.array(process["rewards"]) == pytest.approx(expected, abs=1e-6)
-    assert not np.allclose(expected, direct_rewards(first, second))
+    for step in (0, 1):
+        first, second = (process["steps"][step] for process in seen["local"])
+        expected = np.concatenate([plain_rewards(first), plain_rewards(second)])
+        for process in (first, second):
+            assert np.array(process["rewards"]) == pytest.approx(expected, abs=1e-6)
+        if step == 0:  # afterwards the second process has no scores that could matter to the first
+            assert not np.allclose(expected, plain_rewards(first, second))
     assert "on one process, but a process holds 3 completions" in seen["refused"]
 
 
-def direct_rewards(*processes: dict[str, Any]) -> np.ndarray:
-    """The rewards of these processes' completions taken together, (completions, 2)."""
-    together = {
-        name: [value for process in processes for value in process[name]] for name in ("ids", "mos", "std", "texts")
-    }
-    completions = [[{"role": "assistant", "content": text}] for text in together["texts"]]
-    columns = {"image_id": together["ids"], "mos": together["mos"], "std": together["std"]}
-    rewards = (mriqa.reward.load("margin"), mriqa.reward.load("regression", form="smooth"))
-    return np.array([reward(completions=completions, **columns) for reward in rewards]).T
+def plain_rewards(*processes: dict[str, Any]) -> np.ndarray:
+    """The rewards of these processes' completions taken together, (completions, 2), by loops over the definitions."""
+    ids, mos, texts = ([value for each in processes for value in each[name]] for name in ("ids", "mos", "texts"))
+    scores = [load_format("non_thinking").parse(text) for text in texts]
+    means = {}
+    for image in set(ids):
+        parsed = [score for score, name in zip(scores, ids) if name == image and not math.isnan(score)]
+        if parsed:
+            means[image] = (math.fsum(parsed) / len(parsed), mos[ids.index(image)])
+    rewards = []
+    for score, image, truth in zip(scores, ids, mos):
+        others = [values for name, values in means.items() if name != image]
+        if math.isnan(score) or not others:
+            margin = 0.0
+        else:
+            margin = math.fsum(math.exp(-(((score - s) - (truth - y)) ** 2) / 2) for s, y in others) / len(others)
+        rewards.append((margin, 0.0 if math.isnan(score) else math.exp(-((score - truth) ** 2) / 2)))
+    return np.array(rewards)
+
+
+def plain_advantages(rewards: np.ndarray) -> np.ndarray:
+    """TRL's: each reward less its group's mean, by the group's standard deviation; two completions a group."""
+    groups = rewards.reshape(-1, 2)
+    spread = groups.std(axis=1, ddof=1, keepdims=True) + 1e-4
+    return ((groups - groups.mean(axis=1, keepdims=True)) / spread).ravel()

@@ -1,4 +1,4 @@
-"""Run by test_two_processes.py under torchrun: one rollout whose middle image's group is split over two processes."""
+"""Run by test_two_processes.py under torchrun: two rollouts whose middle image's group is split over two processes."""
 
 from __future__ import annotations
 
@@ -22,27 +22,35 @@ from mriqa.policy.validation import Validation
 
 model_path, manifest, folder = sys.argv[1:]
 answer_format = load_format("non_thinking")
-rows = read_manifest(manifest)
+rows = read_manifest(manifest)[:5]  # three images a rollout, so the last two of an epoch make none; uneven validation
 
 
 class AnsweringTrainer(ScoreGRPOTrainer):
     """The random model writes no answer: put one in the place of each completion, and keep what the rewards were."""
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Any:
-        rank = self.accelerator.process_index
-        texts = [answer_format.format(1.5 + 0.8 * place + 0.37 * rank) for place in range(len(inputs))]
-        texts[0] = "no answer" if rank else texts[0]
+        rank, step = self.accelerator.process_index, self.state.global_step
+        texts = [answer_format.format(1.5 + 0.8 * place + 0.37 * rank + 0.2 * step) for place in range(len(inputs))]
+        if rank == 1:  # at first one answer of the image on both processes doesn't parse, then none of this process
+            texts = ["no answer", *texts[1:]] if step == 0 else ["no answer"] * len(texts)
         completions = [[{"role": "assistant", "content": text}] for text in texts]
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        self.seen = {
-            "ids": [row["image_id"] for row in inputs],
-            "mos": [row["mos"] for row in inputs],
-            "std": [row["std"] for row in inputs],
-            "texts": texts,
-            "rewards": rewards.tolist(),
-            "statistics": {name: values[-1] for name, values in self._metrics["train"].items() if "score/" in name},
-        }
+        self.seen.append(
+            {
+                "ids": [row["image_id"] for row in inputs],
+                "mos": [row["mos"] for row in inputs],
+                "std": [row["std"] for row in inputs],
+                "texts": texts,
+                "rewards": rewards.tolist(),
+                "statistics": {n: values[-1] for n, values in self._metrics["train"].items() if "score/" in n},
+            }
+        )
         return rewards
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        rollout = super()._generate_and_score_completions(inputs)
+        self.seen[-1]["advantages"] = rollout["advantages"].tolist()
+        return rollout
 
 
 def score(model: Any, processor: Any, batch: Any) -> list[float]:
@@ -50,14 +58,14 @@ def score(model: Any, processor: Any, batch: Any) -> list[float]:
 
 
 def run(comparison: str, per_device_batch: int) -> list[dict[str, Any]]:
-    """One step of training; what each process saw."""
+    """Two steps of training; what each process saw in each of them."""
     model, processor = load_vlm(model_path, device="cpu")
     trainer = AnsweringTrainer(
         model=model,
         processing_class=processor,
         args=ScoreGRPOConfig(
             output_dir=f"{folder}/{comparison}",
-            max_steps=1,
+            max_steps=2,
             per_device_train_batch_size=per_device_batch,
             num_generations=2,
             max_completion_length=4,
@@ -76,9 +84,10 @@ def run(comparison: str, per_device_batch: int) -> list[dict[str, Any]]:
             rows, score, {"mean": lambda predicted, _: float(predicted.mean()), "srcc": lambda *_: 0.5}
         ),
     )
+    trainer.seen = []
     trainer.train()
     evaluations = [entry["eval_mean"] for entry in trainer.state.log_history if "eval_mean" in entry]
-    return gather_object([{**trainer.seen, "eval_mean": evaluations}])
+    return gather_object([{"steps": trainer.seen, "eval_mean": evaluations}])
 
 
 seen = {"global": run("global", per_device_batch=3), "local": run("local", per_device_batch=4)}

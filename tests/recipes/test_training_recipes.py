@@ -25,7 +25,16 @@ ROLLOUT = ["--num_generations", "2", "--max_completion_length", "4"]
 @pytest.fixture
 def common(tiny_model: Path, manifest: Path, tmp_path: Path) -> list[str]:
     data = ["--train_manifest", str(manifest), "--val_manifest", str(manifest)]
-    return ["--model", str(tiny_model), *data, "--output_dir", str(tmp_path / "run"), *QUICK]
+    return [
+        "--model",
+        str(tiny_model),
+        *data,
+        "--output_dir",
+        str(tmp_path / "run"),
+        *QUICK,
+        "--vision_cache",
+        str(tmp_path / "cache"),
+    ]
 
 
 def test_warm_start_then_policy_training(common: list[str], tmp_path: Path) -> None:
@@ -82,6 +91,20 @@ def test_lora_saves_an_adapter_that_scores(common: list[str], manifest: Path, tm
     assert len(Scorer.from_pretrained(model).score([manifest.parent / "0.png"])) == 1
 
 
+def test_exact_estimator(common: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    exact = ["--estimator", "exact", "--num_generations", "2", "--freeze_vision"]
+    assert mr_grpo.main([*common, *exact, "--reward", "margin", "regression", "--reward_weights", "1", "0.5"]) == 0
+    log = json.loads((tmp_path / "run" / "training_log.json").read_text())
+    assert sum("score/entropy" in entry for entry in log["history"]) == 2
+    assert list((tmp_path / "cache").rglob("*.safetensors"))
+    for options, sentence in (
+        ([*exact, "--estimator", "exactly"], 'estimator is "sampled" or "exact", not "exactly"'),
+        ([*exact, "--prompt_mode", "thinking", "--overwrite"], "think first; use --estimator sampled"),
+    ):
+        assert mr_grpo.main([*common, *options]) == 2
+        assert sentence in capsys.readouterr().err
+
+
 def write_rows(path: Path, images: list[str], scores: list[float]) -> str:
     lines = [json.dumps({"image": image, "mos": mos}) for image, mos in zip(images, scores, strict=True)]
     path.write_text("".join(line + "\n" for line in lines))
@@ -103,7 +126,6 @@ def write_rows(path: Path, images: list[str], scores: list[float]) -> str:
         (["--train_manifest", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--model", "/nowhere/model"], "/nowhere/model"),
         (["--resume_from_checkpoint", "/nowhere/checkpoint-1"], "/nowhere/checkpoint-1"),
-        (["--use_vllm", "--vllm_mode", "colocate"], "vLLM"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -114,6 +136,14 @@ def test_hostile_settings(
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ") and sentence in error
     assert not list((tmp_path).rglob("checkpoint-*"))
+
+
+def test_vllm_that_is_not_installed(
+    common: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mr_grpo, "find_spec", lambda name: None)
+    assert mr_grpo.main([*common, *ROLLOUT, "--use_vllm", "--vllm_mode", "colocate"]) == 2
+    assert "mriqa[vllm]" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
