@@ -1,0 +1,58 @@
+"""Every benchmark runs by its quick way and writes the results that others read; no test looks at a time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+KEYS = {"name", "ours", "baseline", "baseline_name", "ratio", "unit", "settings"}
+
+
+def quick(repository: Path, script: str, tmp_path: Path) -> dict[str, dict[str, Any]]:
+    """The results of a quick run, by name."""
+    file = tmp_path / "results.json"
+    command = [sys.executable, str(repository / "benchmarks" / script), "--quick", "--json", str(file)]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    results = json.loads(file.read_text())
+    assert all(set(result) == KEYS and result["settings"] for result in results)
+    assert all(result["ratio"] == pytest.approx(result["baseline"] / result["ours"]) for result in results)
+    assert all(result["name"] in run.stdout for result in results)
+    return {result["name"]: result for result in results}
+
+
+def test_rewards_agree_with_the_loop_in_bounded_memory(repository: Path, tmp_path: Path) -> None:
+    results = quick(repository, "rewards.py", tmp_path)
+    assert set(results) == {"rewards/margin, unit", "rewards/margin, sigma", "rewards/ranking"}
+    for result in results.values():
+        assert result["settings"]["largest_difference"] < 1e-9
+        assert result["settings"]["peak_mib"] < result["settings"]["all_pairs_at_once_mib"]
+
+
+def test_a_whole_step_is_measured_on_equal_terms(repository: Path, tmp_path: Path) -> None:
+    results = quick(repository, "grpo_step.py", tmp_path)
+    prompt = next(iter(results.values()))["settings"]["P"]
+    assert prompt >= 300
+    for group in (6, 16):
+        point = f"G={group}, P={prompt}"
+        step, memory = results[f"grpo_step/{point}"], results[f"activation_memory/{point}"]
+        assert (step["settings"]["G"], step["settings"]["C"]) == (group, 10)
+        assert step["baseline_name"] == memory["baseline_name"] == "TRL GRPOTrainer"
+        assert memory["ratio"] > 2
+        agreement = results[f"gradient_difference/{point}"]
+        assert agreement["ours"] < 1e-4
+        assert agreement["settings"]["loss"] == pytest.approx(agreement["settings"]["baseline_loss"], rel=1e-4)
+
+
+def test_a_model_too_large_for_the_machine_is_refused(repository: Path, tmp_path: Path) -> None:
+    script = repository / "benchmarks" / "grpo_step.py"
+    environment = {"CUDA_VISIBLE_DEVICES": "", "PATH": ""}
+    run = subprocess.run(
+        [sys.executable, str(script), "--size", "2b"], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert run.returncode == 2 and "needs an accelerator" in run.stderr
