@@ -31,6 +31,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--warm_start_steps", type=int, help="length of the warm start (default: as configs/tiny_sft.yaml)"
     )
+    parser.add_argument("--estimator", choices=("exact", "sampled"), help="see recipes/mr_grpo.py (default: exact)")
     parser.add_argument("--seed", type=int, default=42, help="seed of both trainings (default 42)")
     # Two torch threads fall twentyfold behind one as soon as another process wants one of their cores.
     parser.add_argument("--threads", type=int, default=1, help="torch threads in training (default 1)")
@@ -72,6 +73,7 @@ def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
         sft.train(*sft.parse_arguments(warm_options))
     if not model_dir.is_dir():
         options = ["--config", str(CONFIGS / "tiny.yaml"), "--output_dir", str(policy_dir), *common]
+        options += ["--estimator", arguments.estimator] if arguments.estimator else []
         mr_grpo.train(*mr_grpo.parse_arguments(options))
         with replacing(model_dir) as staged:
             shutil.copytree(policy_dir / MODEL_DIR, staged)
