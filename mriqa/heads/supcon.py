@@ -1,0 +1,48 @@
+"""Supervised contrastive loss (Khosla et al., NeurIPS 2020; eq. 1 of the ConOrd paper), a baseline that knows no order.
+
+Legend: B batch, D embedding width.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from mriqa.heads.center import rank_bins
+from mriqa.heads.checks import check_positive
+from mriqa.heads.pairs import batch_of, diagonal, l1_gaps, similarity
+
+
+def supcon_loss(
+    embeddings: Tensor,
+    ranks: Tensor,
+    tau: float = 0.07,
+    *,
+    bin_width: float | None = None,
+    similarity_kind: str = "dot",
+    gather: bool = False,
+) -> Tensor:
+    """-1/B Σ_i 1/|P(i)| Σ_{p ∈ P(i)} log(exp(κ_ip/τ) / Σ_{j ≠ i} exp(κ_ij/τ)), P(i) the others of anchor i's rank.
+
+    An anchor without a positive contributes 0. Augmented views of an item carry its rank, and so are its positives.
+
+    Arguments:
+        embeddings: (B, D), B ≥ 2, on the unit sphere; halves are computed in float32.
+        ranks: (B,), or (B, R): all R numbers must agree.
+        tau: temperature τ, above 0.
+        bin_width: ranks are classes after rounding to bins of this width; None means equal to the last digit, which
+            for a continuous score leaves only augmented views.
+        similarity_kind: κ, "dot" or "squared_l2".
+        gather: as for `conord_loss`.
+
+    Raises:
+        HeadError: bad τ or bin width, fewer than two items, NaN in embeddings or ranks.
+    """
+    check_positive("tau", tau)
+    classes = ranks if bin_width is None else rank_bins(ranks, bin_width)
+    z_BD, gaps_BB = batch_of(embeddings, classes, l1_gaps, gather)
+    itself_BB = diagonal(gaps_BB)
+    logits_BB = (similarity(z_BD, similarity_kind) / tau).masked_fill(itself_BB, -float("inf"))
+    log_p_BB = logits_BB - logits_BB.logsumexp(dim=1, keepdim=True)
+    positive_BB = (gaps_BB == 0) & ~itself_BB
+    per_anchor_B = log_p_BB.masked_fill(~positive_BB, 0.0).sum(dim=1) / positive_BB.sum(dim=1).clamp_min(1)
+    return -per_anchor_B.mean()
