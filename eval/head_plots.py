@@ -104,7 +104,8 @@ def weighting_curves(runs: Mapping[str, Mapping[str, Sequence[float]]], path: Pa
         for index, (name, series) in enumerate(runs.items()):
             colour = colormaps["viridis"](index / max(1, len(runs) - 1))
             style = ("-", "--", ":")[index % 3]  # neighbours in colour differ in style
-            steps, values = np.arange(1.0, len(series[key]) + 1), np.asarray(series[key], dtype=np.float64)
+            values = np.asarray(series[key], dtype=np.float64)
+            steps = np.arange(1, len(values) + 1, dtype=np.float64)
             if len(values) > 30:  # batches differ more than weightings do
                 steps, values = _running_mean(steps, values)
             axes.plot(steps, values, color=colour, ls=style, lw=1.5, label=name)

@@ -26,6 +26,7 @@ from mriqa.policy.constraint import AnswerGrammar
 from mriqa.policy.prompt_groups import GROUP_FIELD, first_rows
 from mriqa.policy.prompts_once import PromptsOnce
 from mriqa.policy.sampling import logits_processors, sample_completions, unusual_setting
+from mriqa.policy.validation import checkpointing_options
 from mriqa.policy.vllm_images import one_token_per_image
 from mriqa.shared_prefix import why_not_shared
 
@@ -112,7 +113,7 @@ class SharedPrefillRollouts:
                 self.model_wrapped,
                 self.accelerator,
                 gather_deepspeed3_params=self.args.ds3_gather_for_generation,
-                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
+                **checkpointing_options(unwrap_model_for_generation, self.args),
             ) as model,
             self._dist.summon_full_params(self.model_wrapped, recurse=False),
         ):

@@ -61,7 +61,7 @@ class ScoreValidation:
             self.model_wrapped,
             self.accelerator,
             gather_deepspeed3_params=getattr(self.args, "ds3_gather_for_generation", True),
-            **_checkpointing_options(unwrap_model_for_generation, self.args),
+            **checkpointing_options(unwrap_model_for_generation, self.args),
         ) as model:
             scores = self.validation.score(model, self.processing_class, [rows[index] for index in mine])
         scored = dict(gather_object(list(zip(mine, map(float, scores), strict=True))))
@@ -76,7 +76,7 @@ class ScoreValidation:
         return logs
 
 
-def _checkpointing_options(unwrap: Callable[..., Any], args: Any) -> dict[str, Any]:
+def checkpointing_options(unwrap: Callable[..., Any], args: Any) -> dict[str, Any]:
     """What TRL 1.16 wants in order to switch gradient checkpointing back on; TRL 1.14, for Python 3.10, knows none."""
     name = "gradient_checkpointing_kwargs"
     return {name: args.gradient_checkpointing_kwargs} if name in inspect.signature(unwrap).parameters else {}
