@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mriqa.heads.center import rank_bins
 from mriqa.heads.checks import check_positive
-from mriqa.heads.pairs import batch_of, diagonal, l1_gaps, similarity
+from mriqa.heads.pairs import batch_of, diagonal, l1_gaps, mean_over_positives, similarity
 
 
 def ocl_loss(
@@ -54,6 +54,4 @@ def ocl_loss(
 
     logits_BB = kappa_BB * torch.where(negative_BB, inverse_tau_BB, own_inverse_tau_B1)
     logits_BB = logits_BB.masked_fill(diagonal(gaps_BB), -math.inf)
-    log_p_BB = logits_BB - logits_BB.logsumexp(dim=1, keepdim=True)
-    per_anchor_B = log_p_BB.masked_fill(~positive_BB, 0.0).sum(dim=1) / positive_BB.sum(dim=1).clamp_min(1)
-    return -per_anchor_B.mean()
+    return -mean_over_positives(logits_BB, positive_BB)

@@ -87,6 +87,13 @@ def batch_of(
     return z_BD, gaps_BB.to(z_BD.dtype)
 
 
+def mean_over_positives(logits_BB: Tensor, positive_BB: Tensor) -> Tensor:
+    """1/B Σ_i 1/|P(i)| Σ_{p ∈ P(i)} log softmax(logits_i)_p, a scalar; an anchor without a positive contributes 0."""
+    log_p_BB = logits_BB - logits_BB.logsumexp(dim=1, keepdim=True)
+    per_anchor_B = log_p_BB.masked_fill(~positive_BB, 0.0).sum(dim=1) / positive_BB.sum(dim=1).clamp_min(1)
+    return per_anchor_B.mean()
+
+
 def diagonal(matrix_BB: Tensor) -> Tensor:
     """True on the diagonal (B, B): an item is no partner of its own."""
     return torch.eye(len(matrix_BB), dtype=torch.bool, device=matrix_BB.device)

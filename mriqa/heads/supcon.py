@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mriqa.heads.center import rank_bins
 from mriqa.heads.checks import check_positive
-from mriqa.heads.pairs import batch_of, diagonal, l1_gaps, similarity
+from mriqa.heads.pairs import batch_of, diagonal, l1_gaps, mean_over_positives, similarity
 
 
 def supcon_loss(
@@ -42,7 +42,5 @@ def supcon_loss(
     z_BD, gaps_BB = batch_of(embeddings, classes, l1_gaps, gather)
     itself_BB = diagonal(gaps_BB)
     logits_BB = (similarity(z_BD, similarity_kind) / tau).masked_fill(itself_BB, -float("inf"))
-    log_p_BB = logits_BB - logits_BB.logsumexp(dim=1, keepdim=True)
     positive_BB = (gaps_BB == 0) & ~itself_BB
-    per_anchor_B = log_p_BB.masked_fill(~positive_BB, 0.0).sum(dim=1) / positive_BB.sum(dim=1).clamp_min(1)
-    return -per_anchor_B.mean()
+    return -mean_over_positives(logits_BB, positive_BB)

@@ -76,19 +76,14 @@ class CachedTower:
         images = None if _is_sharded(self._tower) else _one_by_one(inputs)
         if images is None:
             return self._forward(*args, **kwargs)
-        keys = [self._key(image) for image in images]
+        tower_digest = self._tower_digest()
+        keys = [_key(image, tower_digest) for image in images]
         found = {key: self.cache.get(key) for key in set(keys)}
         missing = {key: image for key, image in zip(keys, images) if found[key] is None}
         for key, features in zip(missing, self._compute(list(missing.values()))):
             self.cache.put(key, features)
             found[key] = features
         return self._output([found[key] for key in keys], inputs[PIXELS].device)  # type: ignore[misc]
-
-    def _key(self, image: Image) -> str:
-        device = image[PIXELS].device.type
-        precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
-        telling = {name: value for name, value in image.items() if name not in INDIFFERENT}
-        return _digest({"tower": self._tower_digest(), "precision": precision, **telling}).hex()
 
     def _tower_digest(self) -> bytes:
         """Of settings and weights; worked out again where a weight was written to, moved or cast."""
@@ -166,6 +161,13 @@ def _one_by_one(inputs: Image) -> list[Image] | None:
         {**flags, **{name: tensor[number : number + 1] for name, tensor in tensors.items()}}
         for number in range(len(pixels))
     ]
+
+
+def _key(image: Image, tower_digest: bytes) -> str:
+    device = image[PIXELS].device.type
+    precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    telling = {name: value for name, value in image.items() if name not in INDIFFERENT}
+    return _digest({"tower": tower_digest, "precision": precision, **telling}).hex()
 
 
 def _joined(values: list[Any]) -> Any:

@@ -17,7 +17,7 @@ from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
 from mriqa.answers import AnswerFormat
 from mriqa.policy.checks import SettingsError
-from mriqa.shared_prefix.score_tree import score_texts
+from mriqa.shared_prefix.score_tree import all_answers
 
 MOST_ANSWERS = 20_000
 
@@ -66,11 +66,6 @@ class AnswerGrammar:
     def processor(self, prompt_length: int) -> LogitsProcessor:
         """The mask as a logits processor for rows whose first P = `prompt_length` tokens are the prompt."""
         return _Mask(self, prompt_length)
-
-
-def all_answers(answer_format: AnswerFormat) -> list[str]:
-    """Every answer that states a score of the format and no reasoning, lowest first."""
-    return [answer_format.template.replace("{score}", text) for text in score_texts(answer_format)]
 
 
 def _continuations(sequences: Iterable[Sequence[int]], eos_ids: Sequence[int]) -> dict[tuple[int, ...], list[int]]:

@@ -26,14 +26,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 from trl.data_utils import prepare_multimodal_messages
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
 
 from mriqa.policy.checks import SettingsError
 from mriqa.policy.numerics import ROWS_FIELD
-from mriqa.policy.resuming import EpochRepeatSampler
 from mriqa.policy.trainer import ScoreGRPOTrainer
 from mriqa.shared_prefix import why_not_shared
 from mriqa.shared_prefix.score_tree import AnswerTree, ScoreTree, ScoreTreeError
@@ -81,6 +80,10 @@ class ExactScoreTrainer(ScoreGRPOTrainer):
     def _chat_options(self: Any) -> dict[str, Any]:
         return {"add_generation_prompt": True, "chat_template": self.chat_template, **self.chat_template_kwargs}
 
+    @property
+    def _rows_per_image(self: Any) -> int:
+        return 1
+
     def get_train_dataloader(self: Any) -> DataLoader:
         """TRL's, but an image comes once and not G times."""
         return self._get_dataloader(
@@ -89,16 +92,6 @@ class ExactScoreTrainer(ScoreGRPOTrainer):
             batch_size=self._train_batch_size * self.args.steps_per_generation // self.num_generations,
             sampler_fn=self._get_train_sampler,
             is_training=True,
-        )
-
-    def _get_train_sampler(self: Any, dataset: Any = None) -> Sampler[int]:
-        return EpochRepeatSampler(
-            data_source=dataset if dataset is not None else self.train_dataset,
-            mini_repeat_count=1,
-            batch_size=self.args.generation_batch_size // self.num_generations,
-            repeat_count=self.num_iterations * self.args.steps_per_generation,
-            shuffle=self.shuffle_dataset,
-            seed=self.args.seed,
         )
 
     def _prepare_inputs(self: Any, generation_batch: Any) -> Batch:

@@ -41,10 +41,15 @@ class ResumableRollouts:
 
     _buffered_inputs: Any
 
+    @property
+    def _rows_per_image(self: Any) -> int:
+        """How often an image comes in a row: once for each of its completions."""
+        return self.num_generations
+
     def _get_train_sampler(self: Any, dataset: Any = None) -> Sampler[int]:
         return EpochRepeatSampler(
             data_source=dataset if dataset is not None else self.train_dataset,
-            mini_repeat_count=self.num_generations,
+            mini_repeat_count=self._rows_per_image,
             batch_size=self.args.generation_batch_size // self.num_generations,
             repeat_count=self.num_iterations * self.args.steps_per_generation,
             shuffle=self.shuffle_dataset,

@@ -27,7 +27,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from mriqa.shared_prefix import core_of, family_of, why_not_shared
+from mriqa.shared_prefix import as_attention_mask, core_of, family_of, why_not_shared
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, LogitsProcessor
@@ -152,7 +152,7 @@ def sample_completions(
         next_NG[cell_R] = next_R
         step = model(
             input_ids=next_NG.view(n_prompts, n_slots),
-            attention_mask=_mask(core, sees_NGT),
+            attention_mask=as_attention_mask(core, sees_NGT),
             position_ids=positions[..., prompt_length + depth, None].expand(*positions.shape[:-1], n_slots),
             past_key_values=cache,
             use_cache=True,
@@ -169,14 +169,6 @@ def _slots(prompt_of_R: Sequence[int]) -> tuple[list[int], int]:
         slots.append(seen[prompt])
         seen[prompt] += 1
     return slots, max(seen.values())
-
-
-def _mask(core: Any, sees_NGT: torch.Tensor) -> torch.Tensor:
-    """What each new token sees, (N, 1, G, T), in the form the model's attention takes."""
-    if core.config.get_text_config()._attn_implementation == "sdpa":
-        return sees_NGT[:, None]
-    additive = torch.zeros(sees_NGT.shape, dtype=core.dtype, device=sees_NGT.device)
-    return additive.masked_fill_(~sees_NGT, torch.finfo(core.dtype).min)[:, None]
 
 
 def _until_eos(ids: list[int], eos_ids: set[int]) -> list[int]:

@@ -4,7 +4,7 @@ What it takes: the language model lets a ready 4-D attention mask through, takes
 the prompt's image tokens with image features. Each family below was compared with its ordinary forward. Rotary
 positions need not begin at 0, so the plain families count the tokens and not the padding; Qwen-VL's have three axes
 (M-RoPE, Wang et al., "Qwen2-VL", 2024, section 2.1), and the model itself lays the image out on them.
-Legend: N prompts, P prompt tokens, K suffix tokens.
+Legend: N prompts, P prompt tokens, K suffix tokens, Q tokens of a pass, T tokens that they may see.
 """
 
 from __future__ import annotations
@@ -88,6 +88,15 @@ def why_not_shared(model: Any) -> str | None:
     if any(getattr(adapter, "is_prompt_learning", False) for adapter in _adapters(model)):
         return "its adapter puts tokens of its own before the prompt"
     return None
+
+
+def as_attention_mask(core: PreTrainedModel, sees_NQT: torch.Tensor) -> torch.Tensor:
+    """What each of Q tokens sees of T, as the (N, 1, Q, T) mask that the attention of the model takes."""
+    text_config: Any = core.config.get_text_config()
+    if text_config._attn_implementation == "sdpa":
+        return sees_NQT[:, None]
+    additive = torch.zeros(sees_NQT.shape, dtype=core.dtype, device=sees_NQT.device)
+    return additive.masked_fill_(~sees_NQT, torch.finfo(core.dtype).min)[:, None]
 
 
 def core_of(model: Any) -> PreTrainedModel:

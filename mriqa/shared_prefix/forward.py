@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from mriqa.shared_prefix.families import core_of, family_of, why_not_shared
+from mriqa.shared_prefix.families import as_attention_mask, core_of, family_of, why_not_shared
 from mriqa.shared_prefix.suffix import Suffix
 
 LOGITS_AT_ONCE = 2**22  # 16 MiB in float32; longer suffixes are read in pieces that are computed again going backward
@@ -94,10 +94,7 @@ def _mask(core: Any, prompt_mask_NP: torch.Tensor, visible_NMM: torch.Tensor) ->
     sees_NTT[:, :, :length] &= prompt_mask_NP[:, None].bool()
     sees_NTT[:, length:, length:] = visible_NMM
     sees_NTT.diagonal(dim1=1, dim2=2).fill_(True)  # a softmax over nothing, in a row of padding, would be NaN
-    if core.config.get_text_config()._attn_implementation == "sdpa":
-        return sees_NTT[:, None]
-    additive = torch.zeros(sees_NTT.shape, dtype=core.dtype, device=sees_NTT.device)
-    return additive.masked_fill_(~sees_NTT, torch.finfo(core.dtype).min)[:, None]
+    return as_attention_mask(core, sees_NTT)
 
 
 class _Reader:

@@ -61,7 +61,7 @@ class ScoreTree:
                 f"needs answers that state the score at once, but {answer_format.name} answers think first"
             )
         texts = score_texts(answer_format)
-        answers = [answer_format.template.replace("{score}", text) for text in texts]
+        answers = all_answers(answer_format)
         head, scores, tail = _split_tokens(tokenizer, answers, texts)
         _check_continues(tokenizer, prompt, answers)
         return cls(
@@ -138,6 +138,11 @@ def score_texts(answer_format: AnswerFormat) -> list[str]:
     steps = round((answer_format.high - answer_format.low) * 10**answer_format.decimals)
     values = (answer_format.low + step / 10**answer_format.decimals for step in range(steps + 1))
     return [f"{value:.{answer_format.decimals}f}" for value in values]
+
+
+def all_answers(answer_format: AnswerFormat) -> list[str]:
+    """Every answer that states a score of the format and no reasoning, lowest first."""
+    return [answer_format.template.replace("{score}", text) for text in score_texts(answer_format)]
 
 
 def _split_tokens(
