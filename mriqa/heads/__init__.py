@@ -16,11 +16,14 @@
 
 All take embeddings (B, D) and ranks (B,) or, for vector ranks such as gaze directions, (B, R); all compute in at least
 float32 and hold nothing larger than (B, B).
+
+`ConOrdModel` puts them to use on their own: a vision encoder trained with ConOrd by `recipes/conord.py`.
 """
 
 from mriqa.heads.center import ReferencePoints, center_loss, rank_bins
 from mriqa.heads.checks import HeadError
 from mriqa.heads.conord import conord_loss
+from mriqa.heads.encoder_model import ConOrdModel
 from mriqa.heads.gather import gather_batch
 from mriqa.heads.mae import mae_loss
 from mriqa.heads.neighbours import RankIndex
@@ -33,6 +36,7 @@ from mriqa.heads.weightings import LearnableWeighting, Weighting
 
 __all__ = [
     "WEIGHTING_NAMES",
+    "ConOrdModel",
     "HeadError",
     "LearnableWeighting",
     "RankIndex",

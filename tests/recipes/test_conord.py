@@ -1,0 +1,304 @@
+"""The encoder recipe: it learns, goes on when killed, keeps any scale, takes videos, and refuses in one sentence."""
+
+import json
+import math
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+
+from mriqa.heads import ConOrdModel, angular_gaps
+
+CONFIGS = Path(__file__).parents[2] / "recipes" / "configs" / "conord"
+TINY = [
+    "--encoder",
+    "timm:test_resnet",
+    "--pretrained",
+    "false",
+    "--crop",
+    "32",
+    "--width",
+    "16",
+    "--k",
+    "3",
+    "--workers",
+    "0",
+]
+QUICK = [*TINY, "--learning_rate", "1e-3", "--warmup_epochs", "1", "--checkpoint_minutes", "0", "--batch_size", "16"]
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory):
+    """Forty pictures of ten contents, the noisier the older, with ages 0..116 and gaze directions."""
+    folder = tmp_path_factory.mktemp("noisy")
+    generator = np.random.default_rng(0)
+    lines = []
+    for index in range(40):
+        level = index % 4 + 0.02 * (index // 4)
+        pixels = generator.normal(100 + 8 * (index // 4), 4 + 20 * level, (40, 48, 3)).clip(0, 255)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index}.png")
+        row = {"image": f"{index}.png", "content": str(index // 4), "age": 10 + 30 * level, "pitch": -40 + 10 * level}
+        lines.append(json.dumps({**row, "yaw": 45 - 20 * level, "mos": 4.6 - level}))
+    (folder / "rows.jsonl").write_text("\n".join(lines))
+    return folder / "rows.jsonl"
+
+
+def run(*options):
+    import conord
+
+    return conord.main([str(option) for option in options])
+
+
+def test_it_learns_ages_and_what_it_saves_predicts_them(noisy, tmp_path):
+    out = tmp_path / "ages"
+    options = ["--manifest", noisy, "--score_key", "age", "--scale", "0:116", "--output_dir", out, *QUICK]
+    assert run(*options, "--splits", 2, "--epochs", 8, "--flip", "true") == 0
+    results = json.loads((out / "results.json").read_text())
+    assert results["median"]["srcc"] > 0.85 and results["median"]["mae"] < 15  # ages spread over 10..105
+    for name in ("srcc", "plcc", "mae"):
+        assert results["median"][name] == statistics.median(split[name] for split in results["splits"])
+        assert f"| {name.upper()} | {results['median'][name]:.3f} |" in (out / "results.md").read_text()
+
+    ages = {row["image"]: row for row in map(json.loads, noisy.read_text().splitlines())}
+    for split in (0, 1):
+        result = json.loads((out / f"split-0{split}" / "result.json").read_text())
+        model = ConOrdModel.load(out / f"split-0{split}" / "model")
+        asked = [row["id"] for row in result["predictions"]]
+        predicted = [row["predicted"] for row in result["predictions"]]
+        assert np.allclose([row["rank"] for row in result["predictions"]], [ages[name]["age"] for name in asked])
+        assert np.allclose(model.predict([noisy.parent / name for name in asked]), predicted, rtol=1e-4)
+        assert math.isclose(result["mae"], np.mean([abs(r["rank"] - r["predicted"]) for r in result["predictions"]]))
+        tested = {ages[name]["content"] for name in asked}
+        assert len(asked) == 8 and len(tested) == 2 and len(model.index) == 32  # whole contents, a fifth of them
+    assert not list(out.rglob("checkpoint*"))
+
+
+def test_a_killed_run_goes_on_to_the_same_end(noisy, tmp_path, monkeypatch):
+    import conord
+
+    options = ["--manifest", noisy, *QUICK, "--splits", 2, "--epochs", 3, "--weighting", "X", "--output_dir"]
+    assert run(*options, tmp_path / "whole") == 0
+
+    fit, epochs = conord.fit, []
+
+    def killed(*arguments, **others):
+        def on_epoch(done, log):
+            epochs.append(done)
+            if len(epochs) == 5:  # the second epoch of the second split
+                raise KeyboardInterrupt
+
+        return fit(*arguments, **{**others, "on_epoch": on_epoch})
+
+    monkeypatch.setattr(conord, "fit", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(*options, tmp_path / "killed")
+    assert (tmp_path / "killed" / "split-01" / "checkpoint.safetensors").is_file()
+    first = (tmp_path / "killed" / "split-00" / "result.json").stat().st_mtime_ns
+    assert run(*options, tmp_path / "killed") == 0
+    assert epochs == [1, 2, 3, 1, 2, 3]
+    assert (tmp_path / "killed" / "split-00" / "result.json").stat().st_mtime_ns == first
+    for split in ("split-00", "split-01"):
+        whole, again = (
+            load_file(tmp_path / name / split / "model" / "model.safetensors") for name in ("whole", "killed")
+        )
+        assert all(torch.equal(whole[name], again[name]) for name in whole)
+        whole, again = (
+            json.loads((tmp_path / name / split / "result.json").read_text()) for name in ("whole", "killed")
+        )
+        assert whole["predictions"] == again["predictions"] and whole["history"] == again["history"]
+
+    (tmp_path / "killed" / "split-01" / "result.json").unlink()
+    (tmp_path / "killed" / "split-01" / "checkpoint.safetensors").write_bytes(b"half")
+    assert run(*options, tmp_path / "killed") == 2
+
+
+def test_gaze_frozen_and_another_test_set(noisy, tmp_path):
+    test = noisy.with_name("test.jsonl")
+    test.write_text("\n".join(noisy.read_text().splitlines()[::3]))
+    vector = ["--vector", "pitch=-40:10", "yaw=-45:45", "--distance", "angular", "--frozen", "true"]
+    options = ["--manifest", noisy, "--test_manifest", test, *vector, *QUICK, "--splits", 1, "--epochs", 4]
+    assert run(*options, "--output_dir", tmp_path / "gaze") == 0
+    result = json.loads((tmp_path / "gaze" / "split-00" / "result.json").read_text())
+    found = torch.tensor([[row["predicted"], row["rank"]] for row in result["predictions"]], dtype=torch.float64)
+    assert found.shape == (14, 2, 2)
+    angles = torch.stack([angular_gaps(pair)[0, 1] for pair in found])
+    assert math.isclose(result["angular_mae"], float(angles.mean())) and "srcc" not in result
+    model = ConOrdModel.load(tmp_path / "gaze" / "split-00" / "model")
+    assert model.rank_names == ["pitch", "yaw"] and model.predict([noisy.parent / "0.png"]).shape == (1, 2)
+    predicted = model.predict([noisy.parent / row["id"] for row in result["predictions"]])
+    torch.testing.assert_close(predicted.double(), found[:, 0], rtol=1e-4, atol=1e-4)
+
+
+def test_videos(tmp_path):
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    generator = np.random.default_rng(0)
+    lines = []
+    for index in range(16):
+        with av.open(str(tmp_path / f"{index}.mp4"), "w") as container:
+            stream = container.add_stream("mpeg4", rate=10)
+            stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 48, 32, "yuv420p", 2_000_000
+            for _ in range(6):
+                pixels = generator.normal(120, 4 + 12 * (index % 4), (32, 48, 3)).clip(0, 255).astype(np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            container.mux(stream.encode(None))
+        lines.append(json.dumps({"image": f"{index}.mp4", "mos": 4.6 - index % 4}))
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    video = [
+        "--frames",
+        2,
+        "--clips",
+        1,
+        "--clip_length",
+        4,
+        "--clip_size",
+        32,
+        "--fast_depths",
+        1,
+        1,
+        1,
+        1,
+        "--fast_stem",
+        2,
+    ]
+    options = [
+        "--manifest",
+        tmp_path / "rows.jsonl",
+        *QUICK,
+        *video,
+        "--splits",
+        1,
+        "--epochs",
+        8,
+        "--test_share",
+        0.25,
+    ]
+    assert run(*options, "--output_dir", tmp_path / "out") == 0
+    result = json.loads((tmp_path / "out" / "split-00" / "result.json").read_text())
+    assert result["history"][-1]["loss"] < result["history"][0]["loss"]
+    model = ConOrdModel.load(tmp_path / "out" / "split-00" / "model")
+    predicted = model.predict([tmp_path / row["id"] for row in result["predictions"]])
+    assert np.allclose(predicted, [row["predicted"] for row in result["predictions"]], rtol=1e-4)
+
+    (tmp_path / "3.mp4").write_bytes(b"broken")
+    assert run(*options, "--output_dir", tmp_path / "again") == 2 and not (tmp_path / "again").exists()
+
+
+def test_two_processes_train_as_one(noisy, tmp_path):
+    """The encoder has no batch statistics, so the weights agree but for the order of sums."""
+    own = [
+        "--encoder",
+        "timm:test_vit",
+        "--pretrained",
+        "false",
+        "--size",
+        "160",
+        "--width",
+        "8",
+        "--k",
+        "3",
+        "--workers",
+        "0",
+    ]
+    own += [
+        "--learning_rate",
+        "1e-4",
+        "--warmup_epochs",
+        "0",
+        "--epochs",
+        "1",
+        "--splits",
+        "1",
+        "--cpu",
+        "true",
+        "--crops",
+        "1",
+    ]
+    own += ["--manifest", noisy, "--output_dir"]
+    assert run(*own, tmp_path / "1") == 0
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += [CONFIGS.parents[1] / "conord.py", *own, tmp_path / "2"]
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    one, two = (load_file(tmp_path / name / "split-00" / "model" / "model.safetensors") for name in ("1", "2"))
+    for name in one:  # Adam's first steps are the sign of the gradient times the rate, 1e-4, wherever it is near 0
+        torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=5e-5)
+    one, two = (json.loads((tmp_path / name / "split-00" / "result.json").read_text()) for name in ("1", "2"))
+    assert math.isclose(one["history"][0]["loss"], two["history"][0]["loss"], rel_tol=1e-5)
+    assert [row["id"] for row in one["predictions"]] == [row["id"] for row in two["predictions"]]
+
+
+@pytest.mark.parametrize("options, sentence", [
+    (["--manifest", "none.jsonl"], "Manifest none.jsonl does not exist"),
+    ([], "No manifest to train on"),
+    (["--encoder", "timm:resnet81"], "timm has no model 'resnet81'"),
+    (["--weighting", "XIV"], "Unknown weighting 'XIV'"),
+    (["--scale", "5"], "There is no scale '5'"),
+    (["--scale", "0:2"], "outside the declared scale 0..2"),
+    (["--k", 33], "has 32 training and 8 test items; k is 33"),
+    (["--epochs", 3, "--warmup_epochs", 3], "3 warm-up epochs do not fit into 3"),
+    (["--batch_size", 1], "A batch of 1 is too small"),
+    (["--optimizer", "sgd"], "Unknown optimizer 'sgd'"),
+    (["--frozen", "true", "--flip", "true"], "flip has no effect"),
+    (["--vector", "pitch=-40:10", "--distance", "angular"], "distance angular is for two numbers"),
+    (["--vector", "pitch=0:1", "--scale", "0:1"], "leave scale and score_key out"),
+    (["--crop", 0], "crop must be a number of pixels"),
+    (["--tau", 0], "tau must be a finite number above 0"),
+    (["--test_share", 1], "test_share between 0 and 1"),
+    (["--config", "none.yaml"], "The configuration none.yaml cannot be read"),
+])  # fmt: skip
+def test_refusals_are_one_sentence(noisy, tmp_path, capsys, options, sentence):
+    import re
+
+    manifest = [] if "--manifest" in options or not options else ["--manifest", noisy]
+    assert run(*manifest, *QUICK, "--epochs", 2, "--output_dir", tmp_path / "out", *options) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and re.search(sentence, error) and error.count("\n") == 1
+
+
+def test_folders_of_others_are_left_alone(noisy, tmp_path, capsys):
+    out, manifest = tmp_path / "out", tmp_path / "rows.jsonl"
+    manifest.write_text(noisy.read_text())
+    options = ["--manifest", manifest, "--image_root", noisy.parent, *QUICK, "--epochs", 2, "--output_dir", out]
+    out.mkdir()
+    (out / "thesis.tex").write_text("mine")
+    assert run(*options) == 2 and "something else than a run" in capsys.readouterr().err
+    (out / "thesis.tex").unlink()
+    assert run(*options, "--encoder", "timm:resnet81") == 2 and "no model" in capsys.readouterr().err
+    assert run(*options, "--splits", 1) == 0  # a run that never began is in nobody's way
+    assert run(*options, "--splits", 2) == 0 and (out / "split-01").is_dir()  # more splits are added
+    assert run(*options, "--tau", 0.5) == 2 and "another tau (0.07, not 0.5)" in capsys.readouterr().err
+    manifest.write_text(noisy.read_text().replace('"mos": 4.6', '"mos": 4.5'))
+    assert run(*options) == 2 and "another data" in capsys.readouterr().err
+
+
+TABLE_8 = {  # learning rate, batch size, k
+    "morph2": (5e-6, 128, 4), "clap2015": (5e-6, 128, 4), "agedb": (5e-6, 128, 60), "utk": (5e-7, 128, 60),
+    "cacd": (5e-7, 128, 60), "adience": (2e-6, 128, 60), "bid": (2e-6, 32, 10), "clive": (2e-6, 32, 10),
+    "koniq": (2e-6, 64, 10), "spaq": (2e-6, 64, 10), "flive": (1e-6, 64, 10), "lsvq": (5e-6, 16, 30),
+}  # fmt: skip
+
+
+def test_configs_are_those_of_the_paper():
+    import conord_options
+
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == set(TABLE_8)
+    for name, (rate, batch, k) in TABLE_8.items():
+        path = CONFIGS / f"{name}.yaml"
+        settings = conord_options.parse_arguments("", ["--config", str(path), "--output_dir", "elsewhere"])
+        conord_options.check_settings(settings)
+        assert settings.output_dir == "elsewhere" and isinstance(yaml.safe_load(path.read_text())["scale"], str)
+        assert (settings.learning_rate, settings.batch_size, settings.k) == (rate, batch, k)
+        assert (settings.tau, settings.eps, settings.weighting, settings.center_weight) == (0.07, 1e-7, "VIII", 1.0)
+        assert settings.encoder == "timm:vit_base_patch16_clip_224.openai"
+        age = name in ("morph2", "clap2015", "agedb", "utk", "cacd", "adience")
+        assert (settings.optimizer, settings.weight_decay) == (("adam", 5e-4) if age else ("adamw", 2e-3))
+        assert (settings.warmup_epochs, settings.flip) == ((0, True) if age else (5, False))
+        peak = max(settings.plan(0).rate(step / 10) for step in range(10 * settings.epochs))
+        assert math.isclose(peak, rate if age else 5 * rate)
