@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 from mriqa.distortions import DISTORTIONS, distort
-from mriqa.distortions.levels import mean_mos, rater_std
+from mriqa.distortions.levels import LABELLED, mean_mos, rater_std
 from mriqa.embedded.contents import Content, folder_photographs, procedural_scenes, random_crop, wheel_photographs
 from mriqa.embedded.parallel import map_threads
 from mriqa.manifest import RatedImage, write_manifest
@@ -60,6 +60,11 @@ class DatasetSettings:
     size: int = 384
     scenes: int = 60
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in self.distortions:
+            if name not in LABELLED:
+                raise ValueError(f"There are no labels for a distortion {name!r}; choose among {', '.join(LABELLED)}.")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def prepare(
     photos: str | Path | None = None,
     seed: int = 0,
     train_images: int | None = None,
+    distortions: Sequence[str] | None = None,
     settings: DatasetSettings | None = None,
 ) -> Prepared:
     """Build under ``folder`` what is not there yet; a second call reuses it all.
@@ -48,12 +50,19 @@ def prepare(
         photos: a folder of photographs to use instead of the built-in contents.
         seed: of the data set and of the untrained weights.
         train_images: pictures to train on, if not the default number.
-        settings: all of it; the three above don't count where this is given.
+        distortions: names out of `mriqa.distortions.levels.LABELLED`, if not the default ones.
+        settings: all of it; the four above don't count where this is given.
+
+    Raises ValueError for a distortion without labels, too few photographs, or a folder made with other settings.
     """
     folder = Path(folder)
     if settings is None:
         settings = DatasetSettings(photos=str(photos) if photos else None, seed=seed)
-        settings = replace(settings, train_images=train_images or settings.train_images)
+        settings = replace(
+            settings,
+            train_images=train_images or settings.train_images,
+            distortions=tuple(distortions or settings.distortions),
+        )
     data = build_dataset(folder / "data", settings)
     model_dir, features = folder / "untrained", folder / FEATURES_FILE
     if not features.is_file():

@@ -17,9 +17,7 @@ from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
 from mriqa.answers import AnswerFormat
 from mriqa.policy.checks import SettingsError
-from mriqa.shared_prefix.score_tree import all_answers
-
-MOST_ANSWERS = 20_000
+from mriqa.shared_prefix.score_tree import MOST_SCORES, all_answers
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,9 @@ class AnswerGrammar:
                 f"constrain_answers lists every answer, and {answer_format.name} answers think first, so they can't be "
                 "listed: leave out --constrain_answers, or use a prompt mode without thinking."
             )
-        if (answer_format.high - answer_format.low) * 10**answer_format.decimals > MOST_ANSWERS:
+        if (answer_format.high - answer_format.low) * 10**answer_format.decimals > MOST_SCORES:
             raise SettingsError(
-                f"constrain_answers lists every answer, and {answer_format.name} has more than {MOST_ANSWERS}: leave "
+                f"constrain_answers lists every answer, and {answer_format.name} has more than {MOST_SCORES}: leave "
                 "out --constrain_answers, or give the answer format fewer decimals."
             )
         answers = all_answers(answer_format)

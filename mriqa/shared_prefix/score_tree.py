@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+MOST_SCORES = 20_000  # more are no list to go through: three decimals on 1..5 are 4,001
+
+
 class ScoreTreeError(ValueError):
     """An answer format or a tokenizer whose scores are no tree of single digits, as one sentence without a cure."""
 
@@ -54,12 +57,15 @@ class ScoreTree:
         """The tree of the answers to `prompt`, the text that the model continues.
 
         Raises ScoreTreeError where answers do not begin with the score, where its characters are not tokens of their
-        own, or where an answer's tokens merge with the prompt's.
+        own, where an answer's tokens merge with the prompt's, or where there are more than MOST_SCORES.
         """
         if "{thinking}" in answer_format.template:
             raise ScoreTreeError(
                 f"needs answers that state the score at once, but {answer_format.name} answers think first"
             )
+        count = (answer_format.high - answer_format.low) * 10**answer_format.decimals
+        if count > MOST_SCORES:
+            raise ScoreTreeError(f"reads at most {MOST_SCORES} scores, but {answer_format.name} has {count:.0f}")
         texts = score_texts(answer_format)
         answers = all_answers(answer_format)
         head, scores, tail = _split_tokens(tokenizer, answers, texts)

@@ -77,6 +77,11 @@ def test_too_few_photographs_is_one_clear_sentence(tmp_path):
         folder_photographs(tmp_path / "absent", 64)
 
 
+def test_a_distortion_without_labels_is_one_clear_sentence():
+    with pytest.raises(ValueError, match="no labels for a distortion 'jpg'; choose among .*jpeg2000"):
+        DatasetSettings(distortions=("jpeg", "jpg"))
+
+
 def test_wheels_carry_photographs_in_colour():
     contents = wheel_photographs()
     assert len(contents) >= 10
