@@ -42,6 +42,7 @@ PANELS: dict[str, tuple[str, ...]] = {
     "Spread of scores": ("*predicted_std", "*human_std"),
     "KL": ("kl",),
     "Loss": ("loss", "eval_loss"),
+    "Auxiliary loss": ("aux/loss",),
 }
 """Default panels of a training curve: heading -> shell patterns of the logged names it shows."""
 

@@ -30,6 +30,7 @@ COLUMNS = {
     "plcc_mapped": "PLCC\nmapped",
     "krcc": "KRCC",
     "rmse": "RMSE",
+    "head_srcc": "SRCC\nhead",
 }
 """Measures shown unless others are asked for, in this order, with their headings."""
 

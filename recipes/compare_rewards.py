@@ -7,12 +7,18 @@ Every reward trains by recipes/mr_grpo.py with the given configuration; only the
 stands behind `--` goes to every run. Each trained model then scores the test pictures. A run's seconds are those of its
 training, and comparable where nothing else ran beside it. Writes results.json (kept up to
 date, so that an interrupted comparison goes on where it stopped), results.md and comparison.png.
+
+Behind the name of a reward, " exact" trains with its expectation over all scores instead of sampled answers, and
+" + conord" with the ordinal head beside the policy, whose own SRCC is then reported too:
+
+    python recipes/compare_rewards.py --config my.yaml --rewards "margin (unit) exact" "margin (unit) exact + conord"
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import subprocess
@@ -30,9 +36,9 @@ REWARDS = {
     "regression (threshold)": ("regression", {"form": "threshold"}),
     "regression (smooth)": ("regression", {"form": "smooth"}),
 }
-EXACT = " exact"  # behind the name of a reward: its expectation over all scores instead of sampled answers
+EXACT, HEAD = " exact", " + conord"
+CONORD = "conord"
 WARM_START_ROW = "warm start"
-MEASURES = ("srcc", "plcc", "seconds")
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -43,13 +49,14 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--embedded_dir", type=Path, default=Path("outputs/embedded"), help="see recipes/mr_grpo.py")
     parser.add_argument("--photos", type=Path, help="see recipes/mr_grpo.py")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="seeds (default 0 to 4)")
-    names = [*REWARDS, *(name + EXACT for name in REWARDS)]
+    names = [name + estimator + head for head in ("", HEAD) for estimator in ("", EXACT) for name in REWARDS]
     parser.add_argument(
         "--rewards",
         nargs="+",
         choices=names,
+        metavar="REWARD",
         default=list(REWARDS),
-        help=f'any of: {", ".join(names)} (default: all but the "exact" ones, which train with --estimator exact)',
+        help=f'any of: {", ".join(REWARDS)} (default: all of these); each also with "{EXACT}", "{HEAD}" or both behind',
     )
     parser.add_argument("--output", type=Path, default=Path("outputs/compare_rewards"), help="folder to write to")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, one CPU thread each if more than 1")
@@ -90,19 +97,21 @@ def compare(arguments: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
     with ThreadPoolExecutor(arguments.jobs) as pool:
         for future in [pool.submit(run, reward, seed) for reward, seed in missing]:
             future.result()
-    return {
-        reward: {key: [values[f"{reward} / {seed}"][key] for seed in arguments.seeds] for key in MEASURES}
-        for reward in arguments.rewards
-    } | ({WARM_START_ROW: {key: [value] for key, value in values[WARM_START_ROW].items()}} if warm_start else {})
+    runs = {reward: [values[f"{reward} / {seed}"] for seed in arguments.seeds] for reward in arguments.rewards}
+    return {reward: {key: [run[key] for run in found] for key in found[0]} for reward, found in runs.items()} | (
+        {WARM_START_ROW: {key: [value] for key, value in values[WARM_START_ROW].items()}} if warm_start else {}
+    )
 
 
 def train(reward: str, seed: int, folder: Path, arguments: argparse.Namespace) -> None:
     """One run of the recipe in a process of its own. Raises RuntimeError, naming its log, where it fails."""
-    name, options = REWARDS[reward.removesuffix(EXACT)]
+    without_head = reward.removesuffix(HEAD)
+    name, options = REWARDS[without_head.removesuffix(EXACT)]
     command = [sys.executable, str(RECIPE), "--config", str(arguments.config), "--embedded_dir"]
     command += [str(arguments.embedded_dir), *(["--photos", str(arguments.photos)] if arguments.photos else [])]
     command += ["--reward", name, "--reward_options", json.dumps({name: options}), "--seed", str(seed)]
-    command += ["--estimator", "exact" if reward.endswith(EXACT) else "sampled"]
+    command += ["--estimator", "exact" if without_head.endswith(EXACT) else "sampled"]
+    command += ["--aux", CONORD if reward.endswith(HEAD) else "none"]
     command += ["--output_dir", str(folder), "--overwrite", "true", *arguments.recipe_options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"} if arguments.jobs > 1 else None
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -113,20 +122,26 @@ def train(reward: str, seed: int, folder: Path, arguments: argparse.Namespace) -
 
 
 def evaluate(model: Path, manifest: Path, arguments: argparse.Namespace) -> dict[str, float]:
-    """SRCC and PLCC of a trained model on the test manifest."""
-    from embedded import scores_of
+    """SRCC and PLCC of a trained model on the test manifest, and the SRCC of its head if it has one."""
+    from embedded import judge
 
     from mriqa.eval.evaluate import evaluate_scores
     from mriqa.manifest import read_manifest
     from mriqa.scoring import Scorer
 
     rows = read_manifest(manifest, check_images=False)
+    head = CONORD if (model / CONORD).is_dir() else None
     if arguments.test_manifest is None:
-        scores = scores_of(model, arguments.embedded_dir, rows)
+        scores = judge(model, arguments.embedded_dir, rows, head)
     else:
-        scores = [score.score for score in Scorer.from_pretrained(model).score([row.image for row in rows], True)]
-    result = evaluate_scores(scores, [row.mos for row in rows], resamples=1)
-    return {key: result[key] for key in ("srcc", "plcc")}
+        scores = Scorer.from_pretrained(model, head=head).score([row.image for row in rows], True)
+    mos = [row.mos for row in rows]
+    result = evaluate_scores([score.score for score in scores], mos, resamples=1)
+    measures = {key: result[key] for key in ("srcc", "plcc")}
+    if head is None:
+        return measures
+    opinions = [math.nan if score.head_score is None else score.head_score for score in scores]
+    return {**measures, "head_srcc": evaluate_scores(opinions, mos, resamples=1)["srcc"]}
 
 
 def _same_start(arguments: argparse.Namespace) -> tuple[Path, Path | None]:

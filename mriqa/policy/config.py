@@ -109,6 +109,13 @@ class RunArguments:
     embedded_images: int | None = field(
         default=None, metadata={"help": "Pictures in the embedded training set (default 1600)."}
     )
+    embedded_distortions: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Distortions in the embedded data set (default: those of mriqa.embedded); a name given twice "
+            "is drawn twice as often."
+        },
+    )
     embedded_dir: str = field(
         default="outputs/embedded", metadata={"help": "Where the embedded data set and models are built, once."}
     )

@@ -77,10 +77,6 @@ class ExactScoreTrainer(ScoreGRPOTrainer):
         self.answers = AnswerTree(tree, self.eos_token_ids)
 
     @property
-    def _chat_options(self: Any) -> dict[str, Any]:
-        return {"add_generation_prompt": True, "chat_template": self.chat_template, **self.chat_template_kwargs}
-
-    @property
     def _rows_per_image(self: Any) -> int:
         return 1
 
@@ -118,20 +114,11 @@ class ExactScoreTrainer(ScoreGRPOTrainer):
         return batches
 
     def _micro_batch(self: Any, rows: list[dict[str, Any]]) -> Batch:
-        conversations = [prepare_multimodal_messages(row["prompt"], images=[row["image"]]) for row in rows]
-        prompts = self.processing_class.apply_chat_template(
-            conversations,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-            processor_kwargs={"padding": True, "padding_side": "left"},
-            **self._chat_options,
-        )
         mos_I = torch.tensor([row["mos"] for row in rows], dtype=torch.float64)
         std = [float("nan") if row.get("std") is None else row["std"] for row in rows]
         distance_IS = (torch.from_numpy(self.answers.tree.values_S) - mos_I[:, None]).abs()
         batch = {
-            **{PROMPT + name: value for name, value in prompts.items()},
+            **{PROMPT + name: value for name, value in self._prompt_inputs(rows).items()},
             "ended": distance_IS.argmin(dim=1),
             "mos": mos_I.float(),
             "std": torch.tensor(std, dtype=torch.float32),
@@ -155,7 +142,10 @@ class ExactScoreTrainer(ScoreGRPOTrainer):
         with use_adapter(model, adapter_name="ref" if "ref" in model.peft_config else None):
             return self._log_probs(self.model, batch)
 
-    def _compute_loss(self: Any, model: Any, inputs: Batch) -> torch.Tensor:
+    def _prompt_length(self, inputs: Batch) -> int:
+        return inputs[PROMPT + "input_ids"].shape[1]
+
+    def _policy_loss(self: Any, model: Any, inputs: Batch) -> torch.Tensor:
         logp_IS = self._log_probs(model, inputs)
         rewards_IS = inputs.get("rewards")
         if rewards_IS is None:

@@ -13,6 +13,7 @@ SHOWN = {
     "score/parse_rate": "parsed",
     "score/unique_ratio": "unique",
     "kl": "kl",
+    "aux/loss": "aux",
     "eval_srcc": "SRCC",
     "eval_plcc": "PLCC",
 }

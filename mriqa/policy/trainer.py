@@ -14,13 +14,15 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from trl import GRPOTrainer, SFTTrainer
+from trl.data_utils import prepare_multimodal_messages
 
 from mriqa.answers import AnswerFormat
 from mriqa.images import ImageError
 from mriqa.models import save_scoring_settings
+from mriqa.policy.auxiliary import AuxiliaryObjective
 from mriqa.policy.cached_tower import cache_towers_like
 from mriqa.policy.checkpoints import SafeCheckpoints
-from mriqa.policy.checks import check_rollout_size
+from mriqa.policy.checks import SettingsError, check_rollout_size
 from mriqa.policy.numerics import FiniteUpdates
 from mriqa.policy.resuming import ResumableRollouts
 from mriqa.policy.rollouts import SharedPrefillRollouts
@@ -66,7 +68,13 @@ class ScoreSFTTrainer(_ScoreTrainer, SFTTrainer):
 
 
 class ScoreGRPOTrainer(
-    _ScoreTrainer, ResumableRollouts, TokenCredit, SharedPrefillRollouts, SharedPrefixUpdate, GRPOTrainer
+    AuxiliaryObjective,
+    _ScoreTrainer,
+    ResumableRollouts,
+    TokenCredit,
+    SharedPrefillRollouts,
+    SharedPrefixUpdate,
+    GRPOTrainer,
 ):
     """TRL's GRPOTrainer on `mriqa.policy.data.policy_dataset`.
 
@@ -77,6 +85,7 @@ class ScoreGRPOTrainer(
             process must hold whole groups.
         validation: what `evaluate()` scores; None where evaluation is off.
         views: how `mriqa score` is to look at pictures (`mriqa.scoring.views`), saved beside the weights.
+        auxiliary: a head to train beside the policy (`mriqa.policy.auxiliary`); none by default.
 
     A reward function is called with TRL's arguments. Under "global" with several processes it is called on the whole
     comparison set, so it must be a pure function of it, and it gets every dataset column except the images, which
@@ -109,6 +118,21 @@ class ScoreGRPOTrainer(
         super().__init__(*args, **kwargs)
         cache_towers_like(self.model, self.ref_model)
 
+    @property
+    def _chat_options(self: Any) -> dict[str, Any]:
+        return {"add_generation_prompt": True, "chat_template": self.chat_template, **self.chat_template_kwargs}
+
+    def _prompt_inputs(self: Any, rows: list[dict[str, Any]]) -> Any:
+        """What the processor makes of the prompts and images of rows of the data set, left-padded, on CPU."""
+        return self.processing_class.apply_chat_template(
+            [prepare_multimodal_messages(row["prompt"], images=[row["image"]]) for row in rows],
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"padding": True, "padding_side": "left"},
+            **self._chat_options,
+        )
+
     def _calculate_rewards(
         self,
         inputs: list[dict[str, Any]],
@@ -121,8 +145,18 @@ class ScoreGRPOTrainer(
             rewards = self._rewards_of_everyone(inputs, completions, completion_ids_list)
         else:
             rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        self._check_rewards(rewards)
         self._log_score_statistics(inputs, completions, rewards)
         return rewards
+
+    def _check_rewards(self: Any, rewards: torch.Tensor) -> None:
+        """Raises SettingsError for infinite rewards, whose advantages would silently be 0; NaN means not applicable."""
+        for name, column in zip(self.reward_func_names, rewards.isinf().unbind(dim=1), strict=True):
+            if column.any():
+                raise SettingsError(
+                    f"The reward {name} is infinite for {int(column.sum())} of {len(column)} answers at step "
+                    f"{self.state.global_step + 1}; give finite rewards, or None where one does not apply."
+                )
 
     def _rewards_of_everyone(
         self, inputs: list[dict[str, Any]], completions: list[Any], completion_ids_list: list[list[int]]

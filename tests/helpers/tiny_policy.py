@@ -40,6 +40,7 @@ def make_trainer(
     }
     comparison = settings.pop("comparison", "global")
     validation = settings.pop("validation", None)
+    more = {name: settings.pop(name) for name in ("auxiliary", "peft_config") if name in settings}
     model, processor = load_vlm(model_path, device="cpu")
     return cls(
         model=model,
@@ -51,4 +52,5 @@ def make_trainer(
         answer_format=FORMAT,
         comparison=comparison,
         validation=validation,
+        **more,
     )

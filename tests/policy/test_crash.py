@@ -69,6 +69,7 @@ def options(rows: list, tmp_path: Path) -> list[str]:
 
 
 LORA = ["--lora_r", "2", "--lora_dropout", "0.1"]
+HEAD = ["--aux", "conord", "--aux_schedule", "linear", "--aux_gather"]
 MOMENTS: list[dict[str, float]] = [{"step": 11}, {"change": 40}]
 MORE: list[dict[str, float]] = [{"change": 20}, {"change": 30}]
 
@@ -80,6 +81,7 @@ MORE: list[dict[str, float]] = [{"change": 20}, {"change": 30}]
         pytest.param("qwen2_5_vl", LORA, 1, MOMENTS, id="qwen2_5_vl-lora"),
         pytest.param("qwen3_vl", LORA, 2, MOMENTS, id="qwen3_vl-lora-two_processes"),
         pytest.param("qwen2_5_vl", [], 2, MOMENTS, id="qwen2_5_vl-two_processes"),
+        pytest.param("qwen3_vl", [*LORA, *HEAD], 2, MOMENTS, id="qwen3_vl-lora-head-two_processes"),
     ],
 )
 def test_killed_runs_end_with_the_same_weights(
@@ -102,6 +104,8 @@ def test_killed_runs_end_with_the_same_weights(
     carry_out(plan, tmp_path)
     for folder in ("model", "checkpoint-14"):  # the best one, and the last one
         same_weights(whole / folder, killed / folder, tiny_models[family])
+        if "--aux" in extra:
+            same_head(whole / folder, killed / folder)
 
 
 @pytest.mark.skipif(
@@ -156,6 +160,19 @@ def same_weights(expected_dir: Path, found_dir: Path, initial_dir: Path) -> None
         assert any(not torch.equal(weight, expected[name]) for name, weight in initial.items())
     else:
         assert any("lora_B" in name and weight.abs().max() > 0 for name, weight in expected.items())
+
+
+def same_head(expected_dir: Path, found_dir: Path) -> None:
+    """The head in a checkpoint with the state of its optimiser, or in a final model with its index."""
+
+    def parts(folder: Path) -> list[dict[str, torch.Tensor]]:
+        files = [*folder.glob("auxiliary.safetensors"), *sorted(folder.glob("conord/*.safetensors"))]
+        return [load_file(file) for file in files]
+
+    assert len(parts(expected_dir)) == (1 if expected_dir.name.startswith("checkpoint") else 2)
+    for expected, found in zip(parts(expected_dir), parts(found_dir), strict=True):
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(value, found[name]) for name, value in expected.items())
 
 
 def test_a_run_killed_after_its_last_step_trains_no_further(tiny_model: Path, rows: list, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from tiny_policy import make_trainer
 from transformers import TrainerCallback
 
 from mriqa.images import ImageError
+from mriqa.policy.checks import SettingsError
 from mriqa.policy.numerics import NotFiniteError
 
 
@@ -77,6 +78,14 @@ def test_broken_answers_name_their_images(tiny_model: Path, rows: list, tmp_path
         trainer.model.model.language_model.norm.weight.fill_(math.nan)
     with pytest.raises(NotFiniteError, match="answers became NaN at step 1 on images i., i."):
         trainer.train()
+
+
+def test_an_infinite_reward_is_named(tiny_model: Path, rows: list, tmp_path: Path) -> None:
+    def boundless(completions: list[Any], **_: Any) -> list[float]:
+        return [math.inf] + [0.0] * (len(completions) - 1)
+
+    with pytest.raises(SettingsError, match="The reward boundless is infinite for 1 of 4 answers at step 1"):
+        make_trainer(tiny_model, rows, tmp_path, rewards=boundless).train()
 
 
 @pytest.mark.parametrize("workers", [0, 1])

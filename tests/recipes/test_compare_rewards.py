@@ -18,18 +18,21 @@ def test_runs_every_reward_from_one_start_and_resumes(tiny_model: Path, manifest
     )
     output = tmp_path / "out"
     options = ["--config", str(config), "--test_manifest", str(manifest), "--output", str(output), "--seeds", "0"]
-    rewards = ["--rewards", "margin (unit)", "ranking", "ranking exact"]
+    rewards = ["--rewards", "margin (unit)", "ranking", "ranking exact + conord"]
     assert compare_rewards.main([*options, *rewards, "--", "--learning_rate", "1e-4"]) == 0
 
     results = json.loads((output / "results.json").read_text())
-    assert set(results) == {"warm start", "margin (unit) / 0", "ranking / 0", "ranking exact / 0"}
+    assert set(results) == {"warm start", "margin (unit) / 0", "ranking / 0", "ranking exact + conord / 0"}
+    assert -1 <= results["ranking exact + conord / 0"]["head_srcc"] <= 1 and "head_srcc" not in results["ranking / 0"]
     assert all(-1 <= measures[key] <= 1 for measures in results.values() for key in ("srcc", "plcc"))
     assert all(measures["seconds"] > 0 for name, measures in results.items() if name != "warm start")
     resolved = (output / "runs" / "ranking-0" / "resolved_config.yaml").read_text()
     assert "learning_rate: 0.0001" in resolved and "- ranking" in resolved and "estimator: sampled" in resolved
-    assert "estimator: exact" in (output / "runs" / "ranking_exact-0" / "resolved_config.yaml").read_text()
+    assert "aux: none" in resolved
+    resolved = (output / "runs" / "ranking_exact_conord-0" / "resolved_config.yaml").read_text()
+    assert "estimator: exact" in resolved and "aux: conord" in resolved
     assert (output / "comparison.png").stat().st_size > 10_000
-    assert "ranking" in (output / "results.md").read_text()
+    assert "ranking exact + conord" in (table := (output / "results.md").read_text()) and "SRCC head" in table
 
     log = output / "runs" / "ranking-0.log"
     before = log.stat().st_mtime_ns
