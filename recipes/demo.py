@@ -29,6 +29,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--photos", type=Path, help="folder of photographs to use instead of the built-in contents")
     parser.add_argument("--train_images", type=int, help="pictures to train on (default 1600)")
     parser.add_argument(
+        "--distortions", nargs="+", metavar="NAME", help="distortions to train on, e.g. jpeg jpeg2000 (default: five)"
+    )
+    parser.add_argument(
         "--warm_start_steps", type=int, help="length of the warm start (default: as configs/tiny_sft.yaml)"
     )
     parser.add_argument("--estimator", choices=("exact", "sampled"), help="see recipes/mr_grpo.py (default: exact)")
@@ -67,6 +70,7 @@ def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     common = ["--embedded_dir", str(prepared_dir), "--seed", str(arguments.seed)]
     common += ["--photos", str(arguments.photos)] if arguments.photos else []
     common += ["--embedded_images", str(arguments.train_images)] if arguments.train_images else []
+    common += ["--embedded_distortions", *arguments.distortions] if arguments.distortions else []
     if not (warm_dir / MODEL_DIR).is_dir():
         steps = ["--max_steps", str(arguments.warm_start_steps)] if arguments.warm_start_steps else []
         warm_options = ["--config", str(CONFIGS / "tiny_sft.yaml"), "--output_dir", str(warm_dir), *common, *steps]
@@ -114,8 +118,11 @@ def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line entry."""
-    run(parse_arguments(argv))
-    return 0
+    arguments = parse_arguments(argv)
+
+    from launch import exit_code
+
+    return exit_code(lambda: run(arguments))
 
 
 if __name__ == "__main__":

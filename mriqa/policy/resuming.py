@@ -20,6 +20,7 @@ from torch.utils.data import Sampler
 from trl.trainer.utils import RepeatSampler
 
 from mriqa.policy.checks import SettingsError
+from mriqa.policy.schedule import Schedule, ScheduledSampler
 
 Batch = dict[str, Any]
 
@@ -39,6 +40,8 @@ class ResumableRollouts:
     a multiple of steps_per_generation × num_iterations it always is.
     """
 
+    schedule: Schedule | None = None
+    """What an epoch trains on; None for every image of the training set once."""
     _buffered_inputs: Any
 
     @property
@@ -47,13 +50,18 @@ class ResumableRollouts:
         return self.num_generations
 
     def _get_train_sampler(self: Any, dataset: Any = None) -> Sampler[int]:
+        shape = {
+            "mini_repeat_count": self._rows_per_image,
+            "batch_size": self.args.generation_batch_size // self.num_generations,
+            "repeat_count": self.num_iterations * self.args.steps_per_generation,
+        }
+        if self.schedule is not None:
+            return ScheduledSampler(self.schedule, **shape)
         return EpochRepeatSampler(
             data_source=dataset if dataset is not None else self.train_dataset,
-            mini_repeat_count=self._rows_per_image,
-            batch_size=self.args.generation_batch_size // self.num_generations,
-            repeat_count=self.num_iterations * self.args.steps_per_generation,
             shuffle=self.shuffle_dataset,
             seed=self.args.seed,
+            **shape,
         )
 
     def _init_training_state(

@@ -1,0 +1,41 @@
+"""Features of pictures from frozen encoders: what selection, mixing and their reports work on.
+
+    from mriqa.features import extract, load_encoder
+    features_ND = extract([row.image for row in rows], load_encoder("lite0"), cache="outputs/features")
+
+| encoder            | features                                                              | width | weights    |
+|--------------------|-----------------------------------------------------------------------|-------|------------|
+| `lite0`            | EfficientNet-Lite0, each stage from stride 4 on averaged, in a row    | 496   | installed  |
+| `lite0_quality`    | mean and spread of the cell statistics of its middle stages           | 544   | installed  |
+| `resnet50`         | ResNet-50, layers 1 to 4 averaged, in a row (as PreSTA does)          | 3,840 | downloaded |
+| `swin_b`           | Swin-B, stages 1 to 4 averaged, in a row (PreSTA's default)           | 1,920 | downloaded |
+| `timm:NAME`        | any timm model that gives feature maps, in the same way               |       | downloaded |
+| `vlm:FOLDER`       | what the language model of a VLM is shown of the picture, averaged    |       | its own    |
+| `FILE.py:FUNCTION` | a function of your own: a list of RGB pictures to an array (B, D)     |       |            |
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_EXPORTS = {
+    "ENCODERS": "registry",
+    "Encoder": "encoder",
+    "FeatureError": "encoder",
+    "callable_encoder": "encoder",
+    "extract": "extraction",
+    "lite_encoder": "convolutional",
+    "lite_quality_encoder": "convolutional",
+    "load_encoder": "registry",
+    "timm_encoder": "convolutional",
+    "vlm_encoder": "vlm",
+}
+__all__ = sorted(_EXPORTS)
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: torch and timm take seconds."""
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)

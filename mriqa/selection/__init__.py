@@ -1,0 +1,45 @@
+"""Selection: which samples of a source to train on.
+
+    from mriqa.selection import load, ppr, presta
+    subset = presta(features, scores, target_ppr=ppr(target_features, target_scores)).kept
+    subset = load("q_diverse")(content_features, 0.2, quality=quality_features, seed=0)
+
+| name                   | features (N, D)   | needs besides          | what it selects                                |
+|------------------------|-------------------|------------------------|------------------------------------------------|
+| `random`               | any               |                        | a uniform draw                                 |
+| `herding`              | any               |                        | a running mean nearest to the mean of all      |
+| `k_center`             | any               |                        | the sample farthest from those selected        |
+| `contextual_diversity` | level logits      |                        | the prediction most unlike those selected      |
+| `moderate`             | any               | `scores`               | median distance to the centre of its score bin|
+| `pgcs`                 | any               |                        | each partition of the space in proportion      |
+| `kmm`                  | any               | `target`               | large kernel-mean-matching weights             |
+| `q_diverse`            | content           | `quality`              | diverse in content × quality, spectrally       |
+| `presta`               | any               | `scores`, `target_ppr` | correlations with the score like the target's |
+
+`load(name)(features, budget, *, seed=0, **inputs)` gives the selected rows (M,) int64 in selection order. An integer
+budget is a count and a float a fraction: 1 is one sample, 1.0 all of them. Bad input raises `SelectionError`.
+"""
+
+from mriqa.selection.budgets import Budget, count_of
+from mriqa.selection.checks import SelectionError
+from mriqa.selection.ppr import ppc, ppc_matrix, ppr, ppr_stability
+from mriqa.selection.presta import Presta, presta, presta_joint
+from mriqa.selection.q_diverse import q_diverse
+from mriqa.selection.registry import INPUTS, SELECTORS, load
+
+__all__ = [
+    "INPUTS",
+    "SELECTORS",
+    "Budget",
+    "Presta",
+    "SelectionError",
+    "count_of",
+    "load",
+    "ppc",
+    "ppc_matrix",
+    "ppr",
+    "ppr_stability",
+    "presta",
+    "presta_joint",
+    "q_diverse",
+]

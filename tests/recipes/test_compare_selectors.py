@@ -1,0 +1,89 @@
+"""The transfer experiment: a whole small run, and that no label of the test images is used."""
+
+from __future__ import annotations
+
+import json
+
+import compare_selectors as recipe
+import numpy as np
+import pytest
+
+from mriqa.eval.metrics import srcc
+from mriqa.selection import ppr, presta
+
+
+def features(count: int, slope: np.ndarray, seed: int) -> recipe.Features:
+    """Features that are noise, and scores that go with them by `slope`."""
+    x_ND = np.random.default_rng(seed).normal(size=(count, len(slope))).astype(np.float32)
+    scores_N = 3 + 0.3 * x_ND @ slope
+    return recipe.Features(x_ND, x_ND, x_ND, scores_N, np.array([str(row % 10) for row in range(count)]))
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    return recipe.parse_arguments(["--photos", "x", "--target", "x", "--share", "0.3", "--output", str(tmp_path)])
+
+
+def test_presta_finds_the_part_of_the_source_that_prefers_as_the_target_does(arguments):
+    """A quarter of the source goes by the target's slope, the rest by the opposite in half of the features."""
+    good, bad = np.ones(6), np.array([1.0, 1, 1, -1, -1, -1])
+    own, other = features(60, good, 1), features(180, bad, 2)
+    source = recipe.Features(*(np.concatenate(pair) for pair in zip(vars(own).values(), vars(other).values())))
+    found = recipe.one_draw(source, features(80, good, 3), arguments, draw=0)
+    assert found[recipe.PRESTA]["images"] == found[recipe.RANDOM]["images"] == 48
+    assert found[recipe.PRESTA]["srcc"] > found[recipe.FULL]["srcc"] + 0.1
+    assert found[recipe.PRESTA]["ppc"] > found[recipe.FULL]["ppc"] + 0.1
+
+
+def test_only_the_drawn_labels_of_the_target_are_used(arguments):
+    """With all other labels reversed, every prediction stays what it was and so every SRCC turns its sign."""
+    source, target = features(100, np.ones(5), 1), features(60, np.ones(5), 2)
+    labelled = np.random.default_rng([arguments.seed, 4]).choice(60, 18, replace=False)
+    scores_N = target.scores_N.copy()
+    others = np.setdiff1d(np.arange(60), labelled)
+    scores_N[others] = 6 - scores_N[others]
+    turned = recipe.Features(**{**vars(target), "scores_N": scores_N})
+    before, after = (recipe.one_draw(source, own, arguments, draw=4) for own in (target, turned))
+    for name in before:
+        assert after[name]["srcc"] == pytest.approx(-before[name]["srcc"], abs=1e-12), name
+
+
+def test_the_stopping_point_is_where_presta_stops():
+    data, target = features(60, np.array([1.0, -1, 1, 0]), 1), features(30, np.array([1.0, 1, 1, 0]), 2)
+    aim = ppr(target.x_ND, target.scores_N)
+    whole = presta(data.x_ND, data.scores_N, aim, floor=0.2, stop=np.inf, min_gain=-np.inf)
+    for stop, min_gain in ((0.5, 1e-6), (0.9, 1e-6), (2.0, 1e-3), (2.0, -np.inf)):
+        ruled = presta(data.x_ND, data.scores_N, aim, floor=0.2, stop=stop, min_gain=min_gain)
+        place = recipe.stopping_point(whole.ppc, stop, min_gain)
+        np.testing.assert_array_equal(ruled.removed, whole.removed[:place])
+
+
+def test_ridge_takes_weights():
+    data = features(80, np.array([1.0, -1.0]), 0)
+    weights_N = np.zeros(80)
+    weights_N[:20] = 4.0
+    scores_N = np.where(np.arange(80) < 20, data.scores_N, -data.scores_N)
+    model = recipe.fit(data.x_ND, scores_N, data.groups_N, weights_N)
+    assert srcc(model.predict(data.x_ND[:20]), data.scores_N[:20]) > 0.99
+
+
+def test_a_whole_run(manifest, tmp_path):
+    options = [
+        "--source",
+        str(manifest),
+        "--target",
+        str(manifest),
+        "--draws",
+        "2",
+        "--budget",
+        "0.5",
+        "--share",
+        "0.5",
+    ]
+    options += ["--size", "64", "--crop", "48", "--output", str(tmp_path), "--cache", str(tmp_path / "cache")]
+    assert recipe.main(options) == 0
+    results = json.loads((tmp_path / "results.json").read_text())["results"]
+    assert {name: len(found["srcc"]) for name, found in results.items()} == dict.fromkeys(results, 2)
+    assert results[recipe.PRESTA]["images"] == [3, 3]
+    lines = (tmp_path / "results.md").read_text().splitlines()
+    assert len(lines) == 2 + len(results) == 9

@@ -1,0 +1,89 @@
+"""What all selectors share: budgets, order, seeds, kinds of arrays, and how they meet awkward input."""
+
+import numpy as np
+import pytest
+import torch
+
+from mriqa.selection import INPUTS, SELECTORS, SelectionError, count_of, load
+
+RNG = np.random.default_rng(0)
+N = 40
+X = RNG.normal(size=(N, 6)).astype(np.float32)
+GIVEN = {"scores": RNG.uniform(1, 5, N), "target": RNG.normal(size=(30, 6)), "target_ppr": RNG.uniform(-1, 1, 6),
+         "quality": RNG.normal(size=(N, 3)).astype(np.float32)}  # fmt: skip
+
+
+def select(name, features=X, budget=10, **others):
+    inputs = {key: GIVEN[key] for key in INPUTS[name]}
+    return load(name)(features, budget, **{**inputs, **others})
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_a_budget_gives_that_many_rows_once_each_and_the_same_ones_for_a_seed(name):
+    for budget, count in ((1, 1), (0.25, 10), (np.int64(7), 7), (np.float32(0.5), 20), (1.0, N), (N, N)):
+        rows = select(name, budget=budget, seed=5)
+        assert rows.dtype == np.int64 and rows.shape == (count,)
+        assert len(set(rows.tolist())) == count and rows.min() >= 0 and rows.max() < N
+        np.testing.assert_array_equal(rows, select(name, budget=budget, seed=5))
+    np.testing.assert_array_equal(select(name, torch.from_numpy(X)), select(name))
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+@pytest.mark.parametrize("budget, sentence", [
+    (0, "budget is 0, but there are 40"), (41, "budget is 41"), (-1, "budget is -1"), (0.0, "above 0 and at most 1"),
+    (1.5, "write a count as an integer"), (float("nan"), "above 0"), (0.02, "is none; choose a larger"),
+    (True, "not True"), ("10", "not '10'"), (None, "not None"),
+])  # fmt: skip
+def test_a_budget_that_is_none_is_refused(name, budget, sentence):
+    with pytest.raises(SelectionError, match=sentence):
+        select(name, budget=budget)
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_features_that_are_not_finite_or_no_matrix_are_refused(name):
+    for broken in (np.nan, np.inf):
+        x = X.copy()
+        x[3, 2] = broken
+        with pytest.raises(SelectionError, match="1 of 40 rows of .* hold NaN or infinity"):
+            select(name, x)
+    for shape in (X[0], X[None], X[:, :0]):
+        with pytest.raises(SelectionError, match=r"shape \(N, D\)"):
+            select(name, shape)
+    with pytest.raises(SelectionError, match="hold 0 rows"):
+        select(name, X[:0])
+
+
+@pytest.mark.parametrize("name", sorted(set(SELECTORS) - {"presta"}))  # which refuses the first and the last
+@pytest.mark.parametrize("kind", ["all the same", "duplicates", "one sample"])
+def test_awkward_features_still_give_a_selection(name, kind):
+    x = {"all the same": np.full_like(X, 0.1), "duplicates": np.repeat(X[:4], 10, axis=0), "one sample": X[:1]}[kind]
+    cut = {key: GIVEN[key][: len(x)] for key in ("scores", "quality") if key in INPUTS[name]}
+    if kind != "one sample" and "quality" in cut:
+        cut["quality"] = x
+    budget = min(15, len(x))
+    rows = select(name, x, budget, **cut)
+    assert len(set(rows.tolist())) == budget == len(rows)
+
+
+def test_fractions_are_rounded_down_as_in_the_papers_table():
+    assert [count_of(share, 7086) for share in (0.01, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95)] == [
+        70, 354, 708, 2125, 3543, 4960, 6377, 6731
+    ]  # fmt: skip
+    assert [count_of(share, 100) for share in (0.29, 0.57, 0.58, 1.0)] == [29, 57, 58, 100]
+
+
+def test_unknown_selector():
+    with pytest.raises(SelectionError, match="did you mean 'k_center'"):
+        load("kcenter")
+
+
+def test_score_and_quality_of_another_length_are_refused():
+    with pytest.raises(SelectionError, match="40 samples but scores of shape"):
+        select("moderate", scores=np.ones(39))
+    with pytest.raises(SelectionError, match="40 content but 39 quality"):
+        select("q_diverse", quality=np.ones((39, 2)))
+    with pytest.raises(SelectionError, match="2 of 40 scores are NaN"):
+        select("moderate", scores=np.r_[np.nan, np.nan, np.ones(38)])
+    for name, sentence in (("q_diverse", "needs quality"), ("presta", "needs target_ppr")):
+        with pytest.raises(SelectionError, match=sentence):
+            load(name)(X, 5)
