@@ -142,6 +142,24 @@ class AnswerFormat:
             raise ValueError(f"This thinking breaks the form of answer format {self.name!r}; take out its tags.")
         return text
 
+    def grammar(self, longest_thinking: int = 2000) -> str:
+        """A regular expression for constrained decoding: every text that it matches whole is an answer that parses.
+
+        It holds the template, reasoning of 1 to `longest_thinking` ASCII characters (each at most one token) without
+        "<" or line breaks, and the numbers within [low, high] of at most `decimals` digits after the point. Nothing but
+        literals, classes, groups, "|", "?" and {n,m}: what the engines that take one have in common.
+        """
+        head, tail = self.template.split("{score}")
+        numbers = f"({_number_pattern(self.low, self.high, self.decimals)})"
+        thinking = f"[ -;=-~]{{1,{longest_thinking}}}"
+        before, after = (_escaped(part).replace(_escaped("{thinking}"), thinking) for part in (head, tail))
+        return before + numbers + after
+
+    def short_answers(self) -> list[str]:
+        """All texts that `grammar` matches where the format has no reasoning, each number with all counts of digits."""
+        numbers = _numbers(self.low, self.high, self.decimals)
+        return [self.template.replace("{score}", number) for number in numbers]
+
     def messages(self) -> list[dict[str, str]]:
         """The prompt as chat messages with plain text content; the image goes before the user's text."""
         system = [{"role": "system", "content": self.system}] if self.system else []
@@ -205,6 +223,32 @@ def parse(text: object, mode: str = "non_thinking") -> float:
 def format_answer(score: float, mode: str = "non_thinking", thinking: str = "") -> str:
     """The answer that states `score` (1..5) in the given mode; ValueError outside that range."""
     return load_format(mode).format(score, thinking)
+
+
+def _numbers(low: float, high: float, decimals: int) -> list[str]:
+    """Every number in [low, high] with at most `decimals` digits after the point, each in all its lengths."""
+    numbers = []
+    for digits in range(decimals + 1):
+        steps = range(math.ceil(low * 10**digits), math.floor(high * 10**digits) + 1)
+        numbers += [f"{step / 10**digits:.{digits}f}" for step in steps]
+    return numbers
+
+
+def _number_pattern(low: float, high: float, decimals: int) -> str:
+    """A regular expression for the same numbers, short where the range ends at whole ones."""
+
+    def fraction(digit: str) -> str:
+        return rf"(\.{digit}{{1,{decimals}}})?" if decimals else ""
+
+    if low != int(low) or high != int(high):
+        return "|".join(map(_escaped, _numbers(low, high, decimals)))
+    below = "|".join(map(str, range(int(low), int(high))))
+    return f"({below}){fraction('[0-9]')}|{int(high)}{fraction('0')}"
+
+
+def _escaped(text: str) -> str:
+    """`text` as a regular expression, escaping only what has a meaning there."""
+    return re.sub(r"([\\.^$*+?{}\[\]|()])", r"\\\1", text)
 
 
 @cache

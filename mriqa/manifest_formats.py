@@ -6,7 +6,6 @@ Only the container is read here; what the keys of a record mean is the business 
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import uuid
@@ -54,6 +53,11 @@ class Record:
 
 def read_records(path: Path) -> list[Record]:
     """All records of a manifest, in order. Raises ManifestError where the file as a whole cannot be read."""
+    return list(stream_records(path))
+
+
+def stream_records(path: Path) -> Iterator[Record]:
+    """The same one by one; only JSON, which has no lines, is read as a whole."""
     readers: dict[str, Callable[[Path], Iterator[Record]]] = {
         ".jsonl": _read_jsonl,
         ".json": _read_json,
@@ -64,10 +68,12 @@ def read_records(path: Path) -> list[Record]:
         raise ManifestError(f"Manifest {path} must end in one of {', '.join(SUFFIXES)}.")
     if not path.is_file():
         raise ManifestError(f"Manifest {path} does not exist.")
-    records = list(readers[path.suffix.lower()](path)) if path.stat().st_size else []
-    if not records:
+    empty = True
+    for record in readers[path.suffix.lower()](path) if path.stat().st_size else ():
+        empty = False
+        yield record
+    if empty:
         raise ManifestError(f"Manifest {path} is empty: it needs at least one row with an image and a score.")
-    return records
 
 
 def write_records(rows: list[dict[str, Any]], path: Path) -> None:
@@ -187,7 +193,8 @@ def _skip_space(text: str, position: int) -> int:
 
 
 def _read_csv(path: Path) -> Iterator[Record]:
-    reader = csv.reader(io.StringIO(_read_text(path), newline=""), skipinitialspace=True, strict=True)
+    file = path.open(encoding="utf-8-sig", newline="")
+    reader = csv.reader(file, skipinitialspace=True, strict=True)
     header: list[str] | None = None
     end = 0
     try:
@@ -209,6 +216,10 @@ def _read_csv(path: Path) -> Iterator[Record]:
                 yield Record(line, dict(zip(header, cells, strict=True)))
     except csv.Error as error:
         raise ManifestError(f"Manifest {path} is not CSV (line {reader.line_num}: {error}).") from error
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, error) from error
+    finally:
+        file.close()
 
 
 def _read_parquet(path: Path) -> Iterator[Record]:
@@ -216,18 +227,23 @@ def _read_parquet(path: Path) -> Iterator[Record]:
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(path)
+        with pyarrow.parquet.ParquetFile(path) as file:
+            rows = (row for batch in file.iter_batches(1000) for row in batch.to_pylist())
+            for number, row in enumerate(rows, start=1):
+                yield Record(number, row)
     except (pyarrow.ArrowException, OSError) as error:
         raise ManifestError(f"Manifest {path} is not a readable Parquet file ({error}).") from error
-    for number, row in enumerate(table.to_pylist(), start=1):
-        yield Record(number, row)
 
 
 def _read_text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ManifestError(f"Manifest {path} is not UTF-8 text ({error}).") from error
+        raise _not_utf8(path, error) from error
+
+
+def _not_utf8(path: Path, error: UnicodeDecodeError) -> ManifestError:
+    return ManifestError(f"Manifest {path} is not UTF-8 text ({error}).")
 
 
 def _object_record(line: int, row: Any) -> Record:

@@ -5,18 +5,24 @@ Legend: B prompts, K answers to each, T tokens.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from mriqa.answers import AnswerFormat
-from mriqa.scoring.reading import Reading
+from mriqa.scoring.constrained import answer_guide
+from mriqa.scoring.reading import Reading, read_answers
 
 if TYPE_CHECKING:
-    from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
+    from transformers import BatchFeature, GenerationConfig, PreTrainedModel, ProcessorMixin
+
+ANSWER_TOKENS, THINKING_TOKENS = 32, 1024
+
+
+def default_max_tokens(answer_format: AnswerFormat) -> int:
+    """How many tokens an answer may take where nobody says: 32, or 1024 for formats that think."""
+    return THINKING_TOKENS if "{thinking}" in answer_format.template else ANSWER_TOKENS
 
 
 @dataclass(frozen=True)
@@ -24,12 +30,14 @@ class GenerationReadout:
     """Generate `samples` answers at `temperature` (0: the one greedy answer) of at most `max_new_tokens` tokens.
 
     Sampling is from the model's plain distribution: its saved top-k, top-p and repetition penalty are not applied.
+    `structured` holds answers to the grammar (`mriqa.scoring.constrained`), except where they think first.
     """
 
     answer_format: AnswerFormat
     samples: int
     temperature: float
     max_new_tokens: int
+    structured: bool = False
 
     @property
     def name(self) -> str:
@@ -44,16 +52,24 @@ class GenerationReadout:
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
             generate: Any = model.generate  # mypy takes it for a tensor
-            ids = generate(**inputs_BT, generation_config=self._config(model, processor))
+            config = self._config(model, processor)
+            ids = generate(**inputs_BT, generation_config=config, **self._constraint(processor, inputs_BT, config))
         prompt_length = inputs_BT["input_ids"].shape[1]
         texts = processor.tokenizer.batch_decode(ids[:, prompt_length:], skip_special_tokens=True)
-        return [self._reading(texts[i : i + self.samples]) for i in range(0, len(texts), self.samples)]
+        groups = (texts[start : start + self.samples] for start in range(0, len(texts), self.samples))
+        return [read_answers(self.answer_format, group) for group in groups]
 
-    def _reading(self, texts_K: list[str]) -> Reading:
-        parsed = np.array([s for s in map(self.answer_format.parse, texts_K) if not math.isnan(s)], dtype=np.float64)
-        return Reading(parsed, np.ones_like(parsed), exact=False, texts=tuple(texts_K))
+    def _constraint(
+        self, processor: ProcessorMixin, inputs_BT: BatchFeature, config: GenerationConfig
+    ) -> dict[str, Any]:
+        if not self.structured or "{thinking}" in self.answer_format.template:
+            return {}
+        ends = config.eos_token_id
+        guide = answer_guide(processor.tokenizer, self.answer_format, (ends,) if isinstance(ends, int) else tuple(ends))
+        prompt_length = inputs_BT["input_ids"].shape[1]
+        return {"prefix_allowed_tokens_fn": lambda _, ids_T: guide.allowed(ids_T[prompt_length:])}
 
-    def _config(self, model: PreTrainedModel, processor: ProcessorMixin):
+    def _config(self, model: PreTrainedModel, processor: ProcessorMixin) -> GenerationConfig:
         from transformers import GenerationConfig
 
         own = model.generation_config

@@ -8,19 +8,35 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mriqa.answers import AnswerFormat
+
 
 class ReadoutError(ValueError):
     """A readout that this model or answer format cannot give, as one sentence naming another."""
 
 
+class BackendError(RuntimeError):
+    """A backend that does not start, does not answer or has died, as one sentence naming the cure."""
+
+
 @dataclass(frozen=True)
 class Reading:
-    """Scores (S,) in 1..5 with their weights (S,): a whole distribution where `exact`, parsed samples otherwise."""
+    """Scores (S,) in 1..5 with their weights (S,): a whole distribution where `exact`, parsed samples otherwise.
+
+    `head_score` is the second opinion of a head, if there is one.
+    """
 
     scores_S: np.ndarray
     weights_S: np.ndarray
     exact: bool
     texts: tuple[str, ...] = ()
+    head_score: float | None = None
+
+
+def read_answers(answer_format: AnswerFormat, texts: Sequence[str]) -> Reading:
+    """The scores that generated answers state, each of weight 1; what doesn't parse stays in the texts only."""
+    scores_S = np.array([s for s in map(answer_format.parse, texts) if not math.isnan(s)], dtype=np.float64)
+    return Reading(scores_S, np.ones_like(scores_S), exact=False, texts=tuple(texts))
 
 
 def summarise(readings: Sequence[Reading]) -> tuple[float, float]:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
 import torch
 from PIL import Image
@@ -15,19 +16,20 @@ from PIL import Image
 from mriqa.answers import AnswerFormat, load_format
 from mriqa.images import ImageError, load_image
 from mriqa.models import SETTINGS_FILE, ModelError, ScoringSettings, load_scoring_settings, load_vlm, model_folder
+from mriqa.scoring.backend import BACKENDS, Backend, Readout, TransformersBackend, open_backend
 from mriqa.scoring.digit_tree import DigitTree
-from mriqa.scoring.generation import GenerationReadout
-from mriqa.scoring.prompts import prompt_batch
+from mriqa.scoring.generation import GenerationReadout, default_max_tokens
 from mriqa.scoring.reading import Reading, ReadoutError, summarise
+from mriqa.scoring.second_opinion import Head, load_head
 from mriqa.scoring.views import ViewSettings, views
 
 if TYPE_CHECKING:
-    from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
+    from transformers import PreTrainedModel, ProcessorMixin
 
 Source = str | Path | bytes | Image.Image
 
 READOUTS = ("auto", "expected", "greedy", "sample")
-ANSWER_TOKENS, THINKING_TOKENS = 32, 1024
+GENERATION = ("samples", "temperature", "max_new_tokens", "structured")  # options that say how answers are generated
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,9 @@ class Score:
             one answer is all there is.
         error: None, or one sentence that says why there is no score.
         text: the first generated answer, that of a parsed one if there is any; None for "expected".
+        n_parsed: how many answers parsed, over all views; None for "expected", which generates none.
+        texts: every generated answer.
+        head_score: the second opinion of a head that was trained beside the model, 1..5; None without one.
     """
 
     image: str
@@ -48,17 +53,9 @@ class Score:
     std: float
     error: str | None = None
     text: str | None = None
-
-
-class Readout(Protocol):
-    """How scores are got out of a model: one reading per prompt."""
-
-    @property
-    def name(self) -> str: ...
-
-    def read(
-        self, model: PreTrainedModel, processor: ProcessorMixin, inputs_BT: BatchFeature, seed: int
-    ) -> list[Reading]: ...
+    n_parsed: int | None = None
+    texts: tuple[str, ...] = ()
+    head_score: float | None = None
 
 
 class Scorer:
@@ -75,14 +72,18 @@ class Scorer:
         max_new_tokens: of a generated answer; 32 by default, 1024 for formats that think.
         views: crops to average, as `mriqa.scoring.views.ViewSettings` or its dict; the whole image by default.
         seed: of the sample readout. The same images in the same batches get the same scores.
+        structured: hold generated answers to the grammar, so that all of them parse, except where they think first.
+        backend: what asks the model, where that isn't transformers in this process; model and processor are None then,
+            and readout, samples, temperature, max_new_tokens, structured and head are the backend's own affair.
+        head: gives a second opinion on every image, from the passes that the readout makes.
 
     Raises ValueError for an option out of range, ReadoutError where the model cannot give the readout asked for.
     """
 
     def __init__(
         self,
-        model: PreTrainedModel,
-        processor: ProcessorMixin,
+        model: PreTrainedModel | None,
+        processor: ProcessorMixin | None,
         answer_format: AnswerFormat | None = None,
         *,
         readout: str = "auto",
@@ -92,24 +93,30 @@ class Scorer:
         max_new_tokens: int | None = None,
         views: ViewSettings | Mapping[str, Any] | None = None,
         seed: int = 0,
+        structured: bool = False,
+        backend: Backend | None = None,
+        head: Head | None = None,
     ) -> None:
         for name, value in (("batch_size", batch_size), ("samples", samples), ("max_new_tokens", max_new_tokens or 1)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}.")
         if not temperature > 0:
             raise ValueError(f"temperature must be above 0, not {temperature}; for the most likely answer use greedy.")
-        self.model, self.processor = model, processor
         self.answer_format = answer_format or load_format("non_thinking")
         self.views = views if isinstance(views, ViewSettings) else ViewSettings.from_dict(views)
         self.batch_size, self.seed = batch_size, seed
-        if max_new_tokens is None:
-            max_new_tokens = THINKING_TOKENS if "{thinking}" in self.answer_format.template else ANSWER_TOKENS
-        self.readout = self._make_readout(readout, samples, temperature, max_new_tokens)
+        if backend is None:
+            if model is None or processor is None:
+                raise ValueError("A Scorer needs a model and its processor, or a backend.")
+            generation = (samples, temperature, max_new_tokens, structured)
+            chosen = _make_readout(processor, self.answer_format, readout, *generation)
+            backend = TransformersBackend(model, processor, self.answer_format, chosen, head)
+        self.backend = backend
 
     @property
     def readout_name(self) -> str:
         """The readout in use: "expected", "greedy" or "sample"."""
-        return self.readout.name
+        return self.backend.readout_name
 
     @classmethod
     def from_pretrained(
@@ -122,24 +129,44 @@ class Scorer:
         answer_format: AnswerFormat | str | Path | None = None,
         views: ViewSettings | Mapping[str, Any] | None = None,
         trust_remote_code: bool = False,
+        backend: str = "transformers",
+        backend_options: Mapping[str, Any] | None = None,
+        head: str | None = None,
         **options: Any,
     ) -> Scorer:
         """Load the model in a folder or hub repository and score with the prompt and the views saved beside it.
 
         `answer_format` (an AnswerFormat, a bundled name or a YAML file) and `views` replace the saved ones. `options`
-        are those of `Scorer`: batch_size, samples, temperature, max_new_tokens, seed. Raises ModelError.
+        are those of `Scorer`: batch_size, samples, temperature, max_new_tokens, seed, structured. `head` names one that
+        was trained beside the model and saved with it, "conord", and needs transformers. `backend` is "transformers",
+        "vllm" (the same model through vLLM's engine) or "server" (`path` is the name under which an OpenAI-compatible
+        server serves it), with `backend_options` as `mriqa.scoring.backend.open_backend` takes them. Raises ModelError,
+        and BackendError where an engine or a server doesn't start or answer.
         """
         if readout not in READOUTS:
             raise ValueError(f"There is no readout {readout!r}; choose one of {', '.join(READOUTS)}.")
         if answer_format is not None and not isinstance(answer_format, AnswerFormat):
             answer_format = load_format(answer_format)
-        folder = model_folder(path)
+        if backend not in BACKENDS:
+            raise ValueError(f"There is no backend {backend!r}; choose one of {', '.join(BACKENDS)}.")
+        if head is not None and backend != "transformers":
+            raise ValueError(f'A head reads hidden states, which the backend "{backend}" keeps: use "transformers".')
+        # A server's model may have a name that is no folder here.
+        folder = model_folder(path) if backend != "server" or Path(path).is_dir() else Path(path)
         saved = load_scoring_settings(folder)
         if saved is not None:
             answer_format = answer_format or saved.answer_format
             views = _saved_views(folder, saved) if views is None else views
+        if backend != "transformers":
+            asked = {"dtype": dtype, "trust_remote_code": trust_remote_code, **(backend_options or {})}
+            generation = {key: options.pop(key) for key in GENERATION if key in options}
+            answer_format = answer_format or load_format("non_thinking")
+            name = path if backend == "server" else folder
+            opened = open_backend(backend, str(name), answer_format, readout, **generation, **asked)
+            return cls(None, None, answer_format, views=views, backend=opened, **options)
+        opinion = None if head is None else load_head(folder, head)
         model, processor = load_vlm(folder, dtype, device, trust_remote_code)
-        return cls(model, processor, answer_format, readout=readout, views=views, **options)
+        return cls(model, processor, answer_format, readout=readout, views=views, head=opinion, **options)
 
     def score(self, images: Sequence[Source], progress: bool = False) -> list[Score]:
         """One Score per image, in order; an image that cannot be read or scored gets an error and stops nothing.
@@ -176,47 +203,54 @@ class Scorer:
             scores[number] = self._to_score(names[number], reading)
         return [scores[number] for number, _ in batch]
 
-    def _read(self, looked_at: list[list[Image.Image]], seed: int) -> list[list[Reading] | str]:
-        """For each image the readings of its views, or a sentence where the model's processor refuses the image."""
+    def _read(self, looked_at: list[list[Image.Image]], seed: int) -> list[list[Reading | str]]:
+        """For each image what its views gave: a reading, or a sentence where the model refuses the picture."""
         if not looked_at:
             return []
-        pictures = [picture for pictures in looked_at for picture in pictures]
-        try:
-            inputs = prompt_batch(self.processor, self.answer_format, pictures)
-        except ValueError as error:
-            if len(looked_at) == 1:
-                return [f"The model's processor refuses this image: {_first_line(error)}"]
-            # One image spoils the batch (too thin a strip, say): find it by taking them one at a time.
-            return [self._read([one], seed)[0] for one in looked_at]
-        inputs = inputs.to(self.model.device, dtype=self.model.dtype)
-        readings = iter(self.readout.read(self.model, self.processor, inputs, seed))
+        readings = iter(self.backend.read([picture for pictures in looked_at for picture in pictures], seed))
         return [list(islice(readings, len(pictures))) for pictures in looked_at]
 
-    def _to_score(self, name: str, readings: list[Reading] | str) -> Score:
-        if isinstance(readings, str):
-            return Score(name, math.nan, math.nan, readings)
+    def _to_score(self, name: str, outcomes: list[Reading | str]) -> Score:
+        readings = [outcome for outcome in outcomes if not isinstance(outcome, str)]
+        refusals = [outcome for outcome in outcomes if isinstance(outcome, str)]
+        if refusals:
+            return Score(name, math.nan, math.nan, refusals[0])
         score, std = summarise(readings)
-        texts = [text for reading in readings for text in reading.texts]
+        texts = tuple(text for reading in readings for text in reading.texts)
         text = next(filter(self.answer_format.is_well_formed, texts), texts[0] if texts else None)
         error = None
         if math.isnan(score):
             error = f"No answer of the model is a well-formed score; the first begins {texts[0][:60]!r}."
-        return Score(name, score, std, error, text)
+        exact = all(reading.exact for reading in readings)
+        n_parsed = None if exact else sum(len(reading.scores_S) for reading in readings)
+        opinions = [reading.head_score for reading in readings if reading.head_score is not None]
+        head_score = fmean(opinions) if opinions else None
+        return Score(name, score, std, error, text, n_parsed, texts, head_score)
 
-    def _make_readout(self, name: str, samples: int, temperature: float, max_new_tokens: int) -> Readout:
-        greedy = GenerationReadout(self.answer_format, 1, 0.0, max_new_tokens)
-        if name == "greedy":
+
+def _make_readout(
+    processor: ProcessorMixin,
+    answer_format: AnswerFormat,
+    name: str,
+    samples: int,
+    temperature: float,
+    max_new_tokens: int | None,
+    structured: bool,
+) -> Readout:
+    max_new_tokens = max_new_tokens or default_max_tokens(answer_format)
+    greedy = GenerationReadout(answer_format, 1, 0.0, max_new_tokens, structured)
+    if name == "greedy":
+        return greedy
+    if name == "sample":
+        return GenerationReadout(answer_format, samples, temperature, max_new_tokens, structured)
+    if name == "expected":
+        return DigitTree.build(processor, answer_format)
+    if name == "auto":
+        try:
+            return DigitTree.build(processor, answer_format)
+        except ReadoutError:
             return greedy
-        if name == "sample":
-            return GenerationReadout(self.answer_format, samples, temperature, max_new_tokens)
-        if name == "expected":
-            return DigitTree.build(self.processor, self.answer_format)
-        if name == "auto":
-            try:
-                return DigitTree.build(self.processor, self.answer_format)
-            except ReadoutError:
-                return greedy
-        raise ValueError(f"There is no readout {name!r}; choose one of {', '.join(READOUTS)}.")
+    raise ValueError(f"There is no readout {name!r}; choose one of {', '.join(READOUTS)}.")
 
 
 def _saved_views(folder: Path, saved: ScoringSettings) -> ViewSettings:
@@ -230,7 +264,3 @@ def _name(source: Source, number: int) -> str:
     if isinstance(source, (str, Path)):
         return str(source)
     return getattr(source, "filename", "") or f"image {number}"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

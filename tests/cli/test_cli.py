@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -71,7 +73,7 @@ def test_score_writes_a_row_per_image(model, photos, tmp_path, suffix):
     else:
         rows = list(csv.DictReader(out.open(newline="")))
     assert [Path(row["image"]).name for row in rows] == ["astronaut.png", "coffee.png", "moon.png", "rocket.jpg"]
-    assert all(list(row) == ["image", "score", "std", "error"] and not row["error"] for row in rows)
+    assert all(list(row) == ["image", "score", "std", "error", "n_parsed"] and not row["error"] for row in rows)
     direct = mriqa.Scorer.from_pretrained(model).score([row["image"] for row in rows])
     np.testing.assert_allclose([float(row["score"]) for row in rows], [score.score for score in direct], atol=1e-6)
 
@@ -113,12 +115,40 @@ def test_mistakes_are_one_sentence_and_exit_code_2(model, photos, tmp_path):
     assert run("score", photo, "-m", model, "--readout", "best").exit_code == 2
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, which Linux has")
-def test_a_full_disk_is_one_sentence(model, photos, tmp_path):
-    (tmp_path / "scores.jsonl.partial").symlink_to("/dev/full")
-    result = run("score", photos / "moon.png", "-m", model, "-o", tmp_path / "scores.jsonl")
-    assert result.exit_code == 2 and "No space left" in result.stderr
-    assert not (tmp_path / "scores.jsonl").exists()
+def test_parts_of_a_manifest_make_one_table_with_the_models_words(model, photos, manifest, tmp_path):
+    out = tmp_path / "scores.csv"
+    for name in ("astronaut.png", "coffee.png", "rocket.jpg", "moon.png"):
+        (tmp_path / name).symlink_to(photos / name)
+    command = ["score", manifest, "-m", model, "-o", out, "--readout", "greedy", "--text", "--shard-size", 2]
+    first = run(*command, "--shard", "1/2")
+    assert first.exit_code == 0 and "2 of 4 images are scored" in first.stderr and not out.exists()
+    assert run(*command, "--shard", "2/2", "--seed", 1).exit_code == 2  # another job
+    assert run(*command, "--shard", "2/2").exit_code == 0
+    rows = list(csv.DictReader(out.open(newline="")))
+    assert [row["image"] for row in rows] == ["astronaut.png", "coffee.png", "rocket.jpg", "moon.png"]
+    for row in rows:  # the random model is held to the grammar
+        assert row["n_parsed"] == "1" and json.loads(row["texts"]) == [row["text"]]
+        assert float(re.fullmatch(r"<answer>(.*)</answer>", row["text"])[1]) == float(row["score"])
+    assert run("score", photos / "moon.png", "-m", model, "--shard", "3/2").exit_code == 2
+
+
+def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(model, photos, tmp_path, monkeypatch):
+    command = ["score", photos / "moon.png", "-m", model, "-o", tmp_path / "scores.jsonl"]
+    real, calls = os.fsync, []
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) > 1:  # the list of images still fits, its scores don't
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    result = run(*command)
+    assert result.exit_code == 2 and "No space left" in result.stderr and result.stderr.count("\n") == 1
+    assert os.listdir(tmp_path) == ["scores.jsonl.work"]
+    monkeypatch.undo()
+    result = run(*command)
+    assert result.exit_code == 0 and os.listdir(tmp_path) == ["scores.jsonl"]
 
 
 @pytest.fixture

@@ -1,0 +1,241 @@
+"""`mriqa score`: images to a table of scores."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from mriqa.cli.errors import plain_errors, say
+from mriqa.cli.options import (
+    Crop,
+    Device,
+    Format,
+    Model,
+    Overwrite,
+    Readout,
+    Resize,
+    Samples,
+    Seed,
+    Temperature,
+    TrustRemoteCode,
+    load_scorer,
+)
+
+if TYPE_CHECKING:
+    from mriqa.scoring.runner import Outcome
+    from mriqa.scoring.scorer import Score, Scorer
+
+BATCHES = {"transformers": 8, "vllm": 64, "server": 64}
+SHARD_SIZE, BATCHES_PER_SHARD = 64, 4
+
+
+def score(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE",
+            help="Images, folders, quoted patterns, manifests (.jsonl, .json, .csv, .parquet), tar shards, Parquet "
+            "files with image bytes, and with --allow-urls URLs.",
+        ),
+    ],
+    model: Model,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="File to write: .jsonl, .csv or .parquet. Resumes where it was stopped."),
+    ] = None,
+    readout: Readout = "auto",
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Images that go through the model together. Default: 8, elsewhere 64.")
+    ] = None,
+    device: Device = None,
+    samples: Samples = 16,
+    temperature: Temperature = 1.0,
+    seed: Seed = 0,
+    answer_format: Format = None,
+    resize: Resize = None,
+    crop: Crop = None,
+    overwrite: Overwrite = False,
+    trust_remote_code: TrustRemoteCode = False,
+    text: Annotated[bool, typer.Option("--text", help="Also write the model's answers (columns text, texts).")] = False,
+    allow_urls: Annotated[bool, typer.Option("--allow-urls", help="Fetch images that are given as URLs.")] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Score only part I of N, for a scheduler's array of N jobs. The last to end writes FILE.",
+        ),
+    ] = None,
+    shard_size: Annotated[
+        int | None, typer.Option(min=1, help="Images that are written together, and lost together by a kill.")
+    ] = None,
+    backend: Annotated[
+        Literal["transformers", "vllm", "server"],
+        typer.Option(help="Where the model runs: here by transformers or vLLM, or on an OpenAI-compatible server."),
+    ] = "transformers",
+    server: Annotated[
+        str, typer.Option(metavar="URL", help="Address of the server up to /v1. Its key: OPENAI_API_KEY.")
+    ] = "http://127.0.0.1:8000/v1",
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests to the server at a time.")] = 16,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a request to the server may take.")] = 120.0,
+    retries: Annotated[int, typer.Option(min=0, help="How often such a request is tried again.")] = 6,
+    tensor_parallel: Annotated[int, typer.Option(min=1, help="Accelerators that share the model in vLLM.")] = 1,
+    structured: Annotated[
+        bool,
+        typer.Option(help="Hold generated answers to the grammar, so that all parse. Servers but vLLM's may refuse."),
+    ] = True,
+) -> None:
+    """Score images from 1 (bad) to 5 (excellent).
+
+    One row per image: image, score, std (spread of the score), error, n_parsed (answers that parsed). Without --out
+    the rows go to the terminal as a table, or to a pipe as JSON Lines. With it, the same command goes on after a stop
+    of any kind, and any number of them may work on one FILE at once.
+
+    [b]Examples[/b]
+
+      mriqa score photo.jpg --model outputs/demo/model
+
+      mriqa score holiday/ "scans/**/*.tif" -m outputs/demo/model -o scores.csv
+
+      mriqa score "shards/*.tar" -m Qwen/Qwen3-VL-2B-Instruct --backend vllm --readout sample -o scores.parquet
+
+    Exit code: 0 all images scored; 1 some have an error row; 2 nothing could be done, or not all of it.
+    """
+    batch_size = batch_size or BATCHES[backend]
+    settings = {
+        "model": model,
+        "readout": readout,
+        "samples": samples,
+        "temperature": temperature,
+        "seed": seed,
+        "answer_format": answer_format,
+        "resize": resize,
+        "crop": crop,
+        "backend": backend,
+        "structured": structured,
+        "text": text,
+    }
+    backend_options: dict[str, Any] = {}
+    if backend == "vllm":
+        backend_options["tensor_parallel"] = tensor_parallel
+    if backend == "server":
+        backend_options |= {"url": server, "concurrency": concurrency, "timeout": timeout, "retries": retries}
+
+    def load() -> Scorer:
+        return load_scorer(
+            model,
+            readout,
+            batch_size,
+            device,
+            samples,
+            temperature,
+            seed,
+            answer_format,
+            resize,
+            crop,
+            trust_remote_code,
+            structured,
+            backend,
+            **backend_options,
+        )
+
+    part = _part(shard)
+    with plain_errors():
+        if out is None:
+            _to_terminal(sources, allow_urls, load)
+            return
+        from mriqa.scoring.runner import Job, was_just_finished
+
+        if was_just_finished(out):
+            say(f"Wrote {out}.")
+            return
+        size = shard_size or max(SHARD_SIZE, BATCHES_PER_SHARD * batch_size)
+        job = Job.open(out, sources, settings, overwrite=overwrite, allow_urls=allow_urls, shard_size=size)
+        with closing(job), _terminated_in_order():
+            outcome = job.run(load(), part)
+    _report(outcome, out)
+
+
+def _to_terminal(sources: list[str], allow_urls: bool, load: Any) -> None:
+    """Rows as a table, or as JSON Lines where stdout is no terminal."""
+    from mriqa.scoring.batch import score_items, to_row
+    from mriqa.scoring.image_list import ImageList
+    from mriqa.scoring.progress import with_progress
+
+    with (
+        tempfile.TemporaryDirectory(prefix="mriqa-") as folder,
+        closing(ImageList.build(Path(folder) / "images.sqlite", sources, allow_urls=allow_urls)) as images,
+    ):
+        stream = with_progress(score_items(load(), images), total=len(images))
+        if sys.stdout.isatty():
+            scores = list(stream)
+            _print_scores(scores)
+            failures = [(one.image, one.error) for one in scores if one.error]
+        else:
+            failures = []
+            for one in stream:
+                print(json.dumps(to_row(one)), flush=True)
+                failures += [(one.image, one.error)] if one.error else []
+    if failures:
+        _exit_with_failures(len(failures), len(images), *failures[0])
+
+
+def _report(outcome: Outcome, out: Path) -> None:
+    if not outcome.complete:
+        say(
+            f"{outcome.n_done} of {outcome.n_images} images are scored; {out} comes when the other parts are done, too."
+        )
+        return
+    say(f"Wrote {out}.")
+    if outcome.first_failure is not None:
+        _exit_with_failures(outcome.n_failed, outcome.n_images, *outcome.first_failure)
+
+
+def _exit_with_failures(n_failed: int, n_images: int, image: str, error: str | None) -> None:
+    say(f"{n_failed} of {n_images} images have no score; the first: {image}: {error}")
+    raise typer.Exit(1)
+
+
+def _part(shard: str | None) -> tuple[int, int]:
+    """ "2/8" as (2, 8), "8/8" as (0, 8)."""
+    if shard is None:
+        return 0, 1
+    match = re.fullmatch(r"([0-9]+)/([0-9]+)", shard)
+    if match is None or int(match[2]) == 0 or int(match[1]) > int(match[2]):
+        raise typer.BadParameter(f"--shard is I/N with I from 1 (or 0) to N, not {shard!r}.")
+    return int(match[1]) % int(match[2]), int(match[2])  # so that schedulers may count from 0 or from 1
+
+
+@contextmanager
+def _terminated_in_order() -> Iterator[None]:
+    """Let SIGTERM, which schedulers send, give up the shard in work, so that other workers needn't wait for it."""
+
+    def stop(number: int, _: Any) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _print_scores(scores: list[Score]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("image", "score", "std", "error")
+    for score in scores:
+        numbers = ("–" if math.isnan(number) else f"{number:.2f}" for number in (score.score, score.std))
+        table.add_row(Text(score.image), *numbers, Text(score.error or "", style="red"))
+    Console().print(table)
