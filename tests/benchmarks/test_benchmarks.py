@@ -49,6 +49,12 @@ def test_a_whole_step_is_measured_on_equal_terms(repository: Path, tmp_path: Pat
         assert agreement["settings"]["loss"] == pytest.approx(agreement["settings"]["baseline_loss"], rel=1e-4)
 
 
+def test_scoring_in_batches_stays_within_the_memory_of_a_few_rows(repository: Path, tmp_path: Path) -> None:
+    results = quick(repository, "scoring.py", tmp_path)
+    assert {"scoring/expected", "scoring/greedy", "memory/batch runner"} <= set(results)
+    assert results["memory/batch runner"]["ratio"] > 0.9
+
+
 def test_a_model_too_large_for_the_machine_is_refused(repository: Path, tmp_path: Path) -> None:
     script = repository / "benchmarks" / "grpo_step.py"
     environment = {"CUDA_VISIBLE_DEVICES": "", "PATH": ""}
@@ -56,3 +62,12 @@ def test_a_model_too_large_for_the_machine_is_refused(repository: Path, tmp_path
         [sys.executable, str(script), "--size", "2b"], capture_output=True, text=True, cwd=tmp_path, env=environment
     )
     assert run.returncode == 2 and "needs an accelerator" in run.stderr
+
+
+def test_selection_agrees_with_the_plain_loop_and_holds_no_distance_matrix(repository: Path, tmp_path: Path) -> None:
+    results = quick(repository, "selection.py", tmp_path)
+    for size in ("300 x 128", "4000 x 512"):
+        assert results[f"presta/{size}"]["settings"]["same_removals"]
+    for name in ("k_center", "herding"):
+        assert results[f"memory of {name}/3000 x 64"]["ratio"] > 5
+    assert {"q_diverse/1000 x 64", "q_diverse/2000 x 64"} < set(results)
