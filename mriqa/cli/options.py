@@ -62,6 +62,7 @@ def load_scorer(
     crop: int | None,
     trust_remote_code: bool,
     structured: bool = False,
+    max_new_tokens: int | None = None,
     backend: str = "transformers",
     **backend_options: Any,
 ) -> Scorer:
@@ -88,6 +89,7 @@ def load_scorer(
         temperature=temperature,
         seed=seed,
         structured=structured,
+        max_new_tokens=max_new_tokens,
         backend=backend,
         backend_options=backend_options,
     )

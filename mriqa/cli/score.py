@@ -93,6 +93,9 @@ def score(
         bool,
         typer.Option(help="Hold generated answers to the grammar, so that all parse. Servers but vLLM's may refuse."),
     ] = True,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Of a generated answer. Default: enough for the answer format.")
+    ] = None,
 ) -> None:
     """Score images from 1 (bad) to 5 (excellent).
 
@@ -122,6 +125,7 @@ def score(
         "crop": crop,
         "backend": backend,
         "structured": structured,
+        "max_new_tokens": max_new_tokens,
         "text": text,
     }
     backend_options: dict[str, Any] = {}
@@ -144,6 +148,7 @@ def score(
             crop,
             trust_remote_code,
             structured,
+            max_new_tokens,
             backend,
             **backend_options,
         )

@@ -108,13 +108,18 @@ class Job:
         check_output(out, overwrite)
         if (folder / LIST).is_file():
             images = ImageList(folder / LIST)
-            if different := [key for key in wanted if images.settings.get(key) != wanted[key]]:
+            different = [key for key in wanted if images.settings.get(key) != wanted[key]]
+            if not different:
+                return cls(out, images, overwrite, None)
+            before = images.settings.get(different[0])
+            images.close()
+            if not _is_idle_and_empty(folder):
                 raise OutputError(
-                    f"{folder} holds an unfinished job with another {different[0]} "
-                    f"({images.settings.get(different[0])!r}, not {wanted[different[0]]!r}); give the same options to "
-                    "go on with it, name another --out, or delete that folder."
+                    f"{folder} holds an unfinished job with another {different[0]} ({before!r}, not "
+                    f"{wanted[different[0]]!r}); give the same options to go on with it, name another --out, or delete "
+                    "that folder."
                 )
-            return cls(out, images, overwrite, None)
+            _remove(folder)
         prepared = Path(tempfile.mkdtemp(prefix="mriqa-"))
         try:
             stored = {**wanted, "shard_size": shard_size}
@@ -292,6 +297,11 @@ def was_just_finished(out: str | Path) -> bool:
         _remove(folder)
         return True
     return False
+
+
+def _is_idle_and_empty(folder: Path) -> bool:
+    """Whether a job ended before it had a single shard, as where a server was not there: then nothing is lost."""
+    return not any((folder / "done").iterdir()) and not any((folder / "claims").iterdir())
 
 
 def _remove(folder: Path) -> None:

@@ -83,7 +83,7 @@ class ServerBackend:
         answer = self._post(self._request(picture, seed))
         if isinstance(answer, str):
             if self._refuses_any_picture:
-                raise BackendError(f"{answer} So it does with any picture; if it is not vLLM's, use --no-structured.")
+                raise BackendError(f"{answer} So it does with any; if it is not vLLM's, use --no-structured.")
             return answer
         try:
             texts = [choice["message"]["content"] or "" for choice in answer["choices"]]

@@ -112,6 +112,9 @@ def test_another_job_in_the_same_place_is_refused(tmp_path):
         Job.open(out, [folder], {"model": "letters"})
     with pytest.raises(OutputError, match="another sources"):
         Job.open(out, [folder / "00000.png"], {"model": "numbers"})
+    with pytest.raises(BackendError):  # where nothing has been done yet there is nothing to go on with
+        run(tmp_path / "other.jsonl", folder, dies_after=0)
+    Job.open(tmp_path / "other.jsonl", [folder], {"model": "letters"}).close()
     (folder / "99999.png").write_bytes(b"later")  # the list is made once
     assert run(out, folder).n_images == 9
 
