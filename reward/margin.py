@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mriqa.answers import AnswerFormat
+from mriqa.choices import check_choice
 
-from .checks import check_choice
 from .comparison import ComparisonSet, FloatArray, IntArray, check_arrays, resolve_format
 from .exact import every_score, moments
 from .pairwise import mean_over_partners, warn_if_alone

@@ -13,7 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .checks import check_choice
+from mriqa.choices import check_choice
+
 from .format import FormatReward
 from .margin import MarginReward
 from .ranking import RankingReward

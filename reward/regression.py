@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mriqa.answers import AnswerFormat
+from mriqa.choices import check_choice
 
-from .checks import check_choice, check_positive
+from .checks import check_positive
 from .comparison import FloatArray, check_arrays, parse_scores, read_mos, resolve_format
 from .exact import every_score
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +25,7 @@ from mriqa.heads.checks import HeadError
 from mriqa.heads.conord import conord_loss
 from mriqa.heads.gather import gather_batch
 from mriqa.heads.neighbours import RankIndex
+from mriqa.heads.saved import read_about
 
 ABOUT_FILE, STATE_FILE = "head.json", "head.safetensors"
 FORMAT = "mriqa-auxiliary-head-1"
@@ -138,7 +138,10 @@ class HeadScorer:
             HeadError: no head there, another format, or its parts do not fit together.
         """
         folder = Path(folder)
-        about, state_file = _read_about(folder / ABOUT_FILE), folder / STATE_FILE
+        about, state_file = (
+            read_about(folder / ABOUT_FILE, FORMAT, "auxiliary head", ("pooling", "neighbours")),
+            folder / STATE_FILE,
+        )
         if not state_file.is_file():
             raise HeadError(f"{folder} lacks {STATE_FILE}; save the head again.")
         state = load_file(state_file)
@@ -165,15 +168,3 @@ def to_ranks(mos_N: Tensor) -> Tensor:
 def to_mos(ranks_N: Tensor) -> Tensor:
     """The opposite of `to_ranks`."""
     return ranks_N.float() / 25 + 1
-
-
-def _read_about(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise HeadError(f"{path.parent} holds no auxiliary head ({ABOUT_FILE} is missing).")
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise HeadError(f"{path} is not JSON ({error}); save the head again.") from error
-    if not isinstance(about, dict) or about.get("format") != FORMAT or not {"pooling", "neighbours"} <= set(about):
-        raise HeadError(f"{path} is no auxiliary head of this version; save the head again.")
-    return about

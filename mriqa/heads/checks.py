@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-from difflib import get_close_matches
+from functools import partial
 
 import torch
 from torch import Tensor
+
+from mriqa import choices
 
 
 class HeadError(ValueError):
     """A head was given something it cannot work with."""
 
 
-def check_choice(what: str, given: object, choices: list[str]) -> None:
-    """HeadError unless `given` is one of `choices`; the message lists them and suggests the nearest."""
-    if given not in choices:
-        nearest = get_close_matches(str(given), choices, n=1)
-        hint = f" did you mean {nearest[0]!r}?" if nearest else ""
-        raise HeadError(f"Unknown {what} {given!r};{hint} choose one of: {', '.join(choices)}.")
+check_choice = partial(choices.check_choice, error=HeadError)
+"""HeadError unless `given` is one of `choices`; see `mriqa.choices`."""
 
 
 def check_positive(what: str, given: float) -> None:

@@ -33,6 +33,7 @@ from mriqa.heads.checks import HeadError
 from mriqa.heads.encoder import CLIP_VIT_B, Encoder, build_encoder, rebuild_encoder
 from mriqa.heads.encoder_views import CropSettings, as_pixels, crops
 from mriqa.heads.neighbours import RankIndex
+from mriqa.heads.saved import read_about
 from mriqa.heads.video_frames import VideoSettings, read_video
 from mriqa.heads.video_motion import DEPTHS, STEM, MotionEncoder
 from mriqa.images import load_image
@@ -211,7 +212,7 @@ class ConOrdModel(nn.Module):
             HeadError: no model there, another format, or its parts do not fit together.
         """
         folder = Path(folder)
-        about = _read_about(folder / ABOUT_FILE)
+        about = read_about(folder / ABOUT_FILE, FORMAT, "ConOrd model")
         try:
             motion = about["motion"]
             settings = (
@@ -266,15 +267,3 @@ def to_device(views_B: View, device: torch.device) -> View:
 def _batches(items: Sequence[Source], size: int) -> Iterator[Sequence[Source]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]
-
-
-def _read_about(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise HeadError(f"{path.parent} holds no ConOrd model ({path.name} is missing).")
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise HeadError(f"{path} is not JSON ({error}); save the model again.") from error
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise HeadError(f"{path} is no ConOrd model of this version; save the model again.")
-    return about

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mriqa.heads.checks import HeadError, as_embeddings, as_ranks, check_choice
+from mriqa.heads.saved import read_about
 
 INDEX_FILE = "index.json"
 FORMAT = "mriqa-rank-index-1"
@@ -146,14 +147,7 @@ class RankIndex:
             HeadError: no index there, another format, or its parts do not fit together.
         """
         path = Path(folder) / INDEX_FILE
-        if not path.is_file():
-            raise HeadError(f"{folder} holds no rank index ({INDEX_FILE} is missing).")
-        try:
-            about = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise HeadError(f"{path} is not JSON ({error}); save the index again.") from error
-        if not isinstance(about, dict) or about.get("format") != FORMAT:
-            raise HeadError(f"{path} is no rank index of this version; save the index again.")
+        about = read_about(path, FORMAT, "rank index")
         items = path.parent / Path(str(about.get("items"))).name  # never outside the folder
         if not items.is_file():
             raise HeadError(f"{path} names {items.name}, which is missing; save the index again.")

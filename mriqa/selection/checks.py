@@ -6,12 +6,13 @@ Legend: N samples, D feature width.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from mriqa import choices
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IndexArray = npt.NDArray[np.int64]
@@ -21,13 +22,8 @@ class SelectionError(ValueError):
     """A selector was given something it cannot select from."""
 
 
-def check_choice(what: str, given: object, choices: Iterable[str]) -> None:
-    """SelectionError unless `given` is one of `choices`; the message lists them and suggests the nearest."""
-    choices = list(choices)
-    if given not in choices:
-        nearest = get_close_matches(str(given), choices, n=1)
-        hint = f" did you mean {nearest[0]!r}?" if nearest else ""
-        raise SelectionError(f"Unknown {what} {given!r};{hint} choose one of: {', '.join(choices)}.")
+check_choice = partial(choices.check_choice, error=SelectionError)
+"""SelectionError unless `given` is one of `choices`; see `mriqa.choices`."""
 
 
 def check_between(what: str, given: float, low: float, high: float) -> None:
