@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from fractions import Fraction
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -228,22 +229,43 @@ def format_answer(score: float, mode: str = "non_thinking", thinking: str = "") 
 def _numbers(low: float, high: float, decimals: int) -> list[str]:
     """Every number in [low, high] with at most `decimals` digits after the point, each in all its lengths."""
     numbers = []
+    lowest, highest = Fraction(str(low)), Fraction(str(high))
     for digits in range(decimals + 1):
-        steps = range(math.ceil(low * 10**digits), math.floor(high * 10**digits) + 1)
+        steps = range(math.ceil(lowest * 10**digits), math.floor(highest * 10**digits) + 1)
         numbers += [f"{step / 10**digits:.{digits}f}" for step in steps]
     return numbers
 
 
 def _number_pattern(low: float, high: float, decimals: int) -> str:
-    """A regular expression for the same numbers, short where the range ends at whole ones."""
+    """A regular expression for the same numbers, however many they are."""
+    unit = 10**decimals
+    lowest, highest = math.ceil(Fraction(str(low)) * unit), math.floor(Fraction(str(high)) * unit)
+    wholes: dict[str, list[str]] = {}  # by what may follow them
+    for whole in range(lowest // unit, highest // unit + 1):
+        behind = _optional_digits(lowest - whole * unit, highest - whole * unit, decimals, r"\.")
+        wholes.setdefault(behind, []).append(str(whole))
+    return "|".join(f"({'|'.join(each)}){behind}" for behind, each in wholes.items())
 
-    def fraction(digit: str) -> str:
-        return rf"(\.{digit}{{1,{decimals}}})?" if decimals else ""
 
-    if low != int(low) or high != int(high):
-        return "|".join(map(_escaped, _numbers(low, high, decimals)))
-    below = "|".join(map(str, range(int(low), int(high))))
-    return f"({below}){fraction('[0-9]')}|{int(high)}{fraction('0')}"
+def _optional_digits(lowest: int, highest: int, places: int, before: str = "") -> str:
+    """A pattern for at most `places` digits, behind `before`, which zeros fill up to a number in [lowest, highest].
+
+    No digits and no `before` count as well where zeros alone are such a number.
+    """
+    unit = 10**places
+    lowest, highest = max(lowest, 0), min(highest, unit - 1)
+    if places == 0:
+        return ""
+    if highest == 0:
+        digits = f"0{{1,{places}}}"
+    elif (lowest, highest) == (0, unit - 1):
+        digits = f"[0-9]{{1,{places}}}"
+    else:
+        step = unit // 10
+        firsts = range(lowest // step, highest // step + 1)
+        each = (f"{d}{_optional_digits(lowest - d * step, highest - d * step, places - 1)}" for d in firsts)
+        digits = f"({'|'.join(each)})"
+    return f"({before}{digits}){'?' if lowest == 0 else ''}"
 
 
 def _escaped(text: str) -> str:

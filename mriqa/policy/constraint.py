@@ -17,7 +17,7 @@ from transformers import LogitsProcessor, PreTrainedTokenizerBase
 
 from mriqa.answers import AnswerFormat
 from mriqa.policy.checks import SettingsError
-from mriqa.shared_prefix.score_tree import MOST_SCORES, all_answers
+from mriqa.shared_prefix.score_tree import all_answers, why_not_listed
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,10 @@ class AnswerGrammar:
         Raises SettingsError for a format whose answers think first or are too many to list, and for a tokenizer that
         loses part of an answer.
         """
-        if "{thinking}" in answer_format.template:
+        if reason := why_not_listed(answer_format):
             raise SettingsError(
-                f"constrain_answers lists every answer, and {answer_format.name} answers think first, so they can't be "
-                "listed: leave out --constrain_answers, or use a prompt mode without thinking."
-            )
-        if (answer_format.high - answer_format.low) * 10**answer_format.decimals > MOST_SCORES:
-            raise SettingsError(
-                f"constrain_answers lists every answer, and {answer_format.name} has more than {MOST_SCORES}: leave "
-                "out --constrain_answers, or give the answer format fewer decimals."
+                f"constrain_answers lists every answer, but {reason}: leave out --constrain_answers, or use a prompt "
+                "mode without thinking and with few decimals."
             )
         answers = all_answers(answer_format)
         sequences = tokenizer(answers, add_special_tokens=False)["input_ids"]

@@ -2,7 +2,7 @@
 
 After each token, those may follow that continue what is written to the beginning of some answer, whichever way the
 tokenizer would split it; the end may follow a whole answer. So greedy decoding takes the same way here and there.
-Answers that think first are not held to anything here: they are too many to list.
+Answers that think first, or with many decimals, are not held to anything here: they are too many to list.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def answer_guide(
     tokenizer: PreTrainedTokenizerBase, answer_format: AnswerFormat, end_ids: tuple[int, ...]
 ) -> AnswerGuide:
-    """The guide for a format without reasoning; `end_ids` are the tokens of which any one ends an answer.
+    """The guide for a format whose answers can be listed; `end_ids` are the tokens of which any one ends an answer.
 
     Made once, as it reads the whole vocabulary.
     """

@@ -13,6 +13,7 @@ import torch
 from mriqa.answers import AnswerFormat
 from mriqa.scoring.constrained import answer_guide
 from mriqa.scoring.reading import Reading, read_answers
+from mriqa.shared_prefix.score_tree import why_not_listed
 
 if TYPE_CHECKING:
     from transformers import BatchFeature, GenerationConfig, PreTrainedModel, ProcessorMixin
@@ -30,7 +31,7 @@ class GenerationReadout:
     """Generate `samples` answers at `temperature` (0: the one greedy answer) of at most `max_new_tokens` tokens.
 
     Sampling is from the model's plain distribution: its saved top-k, top-p and repetition penalty are not applied.
-    `structured` holds answers to the grammar (`mriqa.scoring.constrained`), except where they think first.
+    `structured` holds answers to the grammar (`mriqa.scoring.constrained`), where they can be listed.
     """
 
     answer_format: AnswerFormat
@@ -62,7 +63,7 @@ class GenerationReadout:
     def _constraint(
         self, processor: ProcessorMixin, inputs_BT: BatchFeature, config: GenerationConfig
     ) -> dict[str, Any]:
-        if not self.structured or "{thinking}" in self.answer_format.template:
+        if not self.structured or why_not_listed(self.answer_format):
             return {}
         ends = config.eos_token_id
         guide = answer_guide(processor.tokenizer, self.answer_format, (ends,) if isinstance(ends, int) else tuple(ends))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-MOST_SCORES = 20_000  # more are no list to go through: three decimals on 1..5 are 4,001
+MOST_SCORES = 20_000  # three decimals on 1..5 are 4,001
 
 
 class ScoreTreeError(ValueError):
@@ -56,16 +56,11 @@ class ScoreTree:
     def build(cls, tokenizer: PreTrainedTokenizerBase, answer_format: AnswerFormat, prompt: str) -> ScoreTree:
         """The tree of the answers to `prompt`, the text that the model continues.
 
-        Raises ScoreTreeError where answers do not begin with the score, where its characters are not tokens of their
-        own, where an answer's tokens merge with the prompt's, or where there are more than MOST_SCORES.
+        Raises ScoreTreeError where the answers cannot be listed, where the characters of a score are not tokens of
+        their own, or where an answer's tokens merge with the prompt's.
         """
-        if "{thinking}" in answer_format.template:
-            raise ScoreTreeError(
-                f"needs answers that state the score at once, but {answer_format.name} answers think first"
-            )
-        count = (answer_format.high - answer_format.low) * 10**answer_format.decimals
-        if count > MOST_SCORES:
-            raise ScoreTreeError(f"reads at most {MOST_SCORES} scores, but {answer_format.name} has {count:.0f}")
+        if reason := why_not_listed(answer_format):
+            raise ScoreTreeError(f"goes through all answers, but {reason}")
         texts = score_texts(answer_format)
         answers = all_answers(answer_format)
         head, scores, tail = _split_tokens(tokenizer, answers, texts)
@@ -137,6 +132,14 @@ class AnswerTree:
             [trie.parents_NK, trie.parents_NK[0, last_N1], self._behind_parents.expand(n_prompts, -1)], dim=1
         )
         return Suffix(ids_NK, parents_NK, torch.ones_like(ids_NK, dtype=torch.bool))
+
+
+def why_not_listed(answer_format: AnswerFormat) -> str | None:
+    """Why nothing can go through all answers of a format, as half a sentence; None where it can."""
+    if "{thinking}" in answer_format.template:
+        return f"{answer_format.name} answers think first"
+    count = (answer_format.high - answer_format.low) * 10**answer_format.decimals
+    return f"{answer_format.name} has {count:.0f} scores, more than {MOST_SCORES}" if count > MOST_SCORES else None
 
 
 def score_texts(answer_format: AnswerFormat) -> list[str]:

@@ -80,7 +80,7 @@ def test_what_cannot_be_listed_is_refused() -> None:
     tokenizer = train_tokenizer()
     with pytest.raises(SettingsError, match="thinking answers think first"):
         AnswerGrammar.build(tokenizer, load_format("thinking"), EOS)
-    with pytest.raises(SettingsError, match="fine has more than 20000"):
+    with pytest.raises(SettingsError, match="fine has 4000000000000000 scores, more than 20000"):
         AnswerGrammar.build(tokenizer, replace(FORMAT, name="fine", decimals=15), EOS)
     tokenizer.add_tokens(["<answer>"], special_tokens=True)
     with pytest.raises(SettingsError, match=r"'<answer>1.00</answer>' back as '1.00</answer>'"):
