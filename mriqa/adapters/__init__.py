@@ -11,7 +11,9 @@ A reward is (score − 1) / 4, so 0 (bad) to 1 (excellent). A picture that canno
 would spoil its whole group, and never something better than a bad picture. None of these libraries is imported.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mriqa.lazy import lazily
 
 if TYPE_CHECKING:
     from mriqa.adapters.completions import for_swift, for_trl
@@ -21,19 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["QualityReward", "for_image_generation", "for_swift", "for_trl", "for_verl"]
 
-_MODULES = {
+_EXPORTS = {
     "QualityReward": "quality",
     "for_image_generation": "image_generation",
     "for_swift": "completions",
     "for_trl": "completions",
     "for_verl": "verl",
 }
-
-
-def __getattr__(name: str) -> Any:
-    """Import on first use: torch takes seconds."""
-    if name in _MODULES:
-        from importlib import import_module
-
-        return getattr(import_module(f"mriqa.adapters.{_MODULES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazily(__name__, _EXPORTS)

@@ -6,8 +6,7 @@ loading a model through `mriqa.models` does it by itself.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from mriqa.lazy import lazily
 
 _EXPORTS = {
     "DatasetSettings": "dataset",
@@ -20,10 +19,4 @@ _EXPORTS = {
     "with_cached_features": "statistics",
 }
 __all__ = sorted(_EXPORTS)
-
-
-def __getattr__(name: str) -> Any:
-    """Import on first use: torch and transformers take seconds."""
-    if name not in _EXPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+__getattr__ = lazily(__name__, _EXPORTS)

@@ -16,8 +16,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from mriqa.lazy import lazily
 
 _EXPORTS = {
     "ENCODERS": "registry",
@@ -32,10 +31,4 @@ _EXPORTS = {
     "vlm_encoder": "vlm",
 }
 __all__ = sorted(_EXPORTS)
-
-
-def __getattr__(name: str) -> Any:
-    """Import on first use: torch and timm take seconds."""
-    if name not in _EXPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+__getattr__ = lazily(__name__, _EXPORTS)
