@@ -40,6 +40,13 @@ class Scale:
         share = (score - self.low) / (self.high - self.low)
         return LOWEST + (HIGHEST - LOWEST) * (share if self.direction == "higher" else 1.0 - share)
 
+    def from_mos(self, mos: float) -> float:
+        """What `to_mos` does, undone: a score of 1..5 on this scale."""
+        if self == MOS:
+            return float(mos)
+        share = (mos - LOWEST) / (HIGHEST - LOWEST)
+        return self.low + (self.high - self.low) * (share if self.direction == "higher" else 1.0 - share)
+
     def std_to_mos(self, std: float) -> float:
         """A standard deviation on this scale as one on 1..5. Raises ValueError for NaN, infinity and negatives."""
         if not 0 <= std < math.inf:

@@ -24,7 +24,7 @@ from mriqa.scoring.progress import with_progress
 from mriqa.scoring.views import ViewSettings, views
 
 if TYPE_CHECKING:
-    from mriqa.policy.tower_cache import TowerCache
+    from mriqa.tower_cache import TowerCache
 
 Source = str | Path | Image.Image
 NAME = "features"  # of the tensor in a cache file
@@ -129,7 +129,7 @@ def _key(image: Source, settings: bytes) -> str:
 def _open(cache: str | Path | None) -> TowerCache | None:
     if cache is None:
         return None
-    from mriqa.policy.tower_cache import TowerCache
+    from mriqa.tower_cache import TowerCache
 
     try:
         return TowerCache(cache, memory_bytes=0)

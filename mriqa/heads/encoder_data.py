@@ -22,7 +22,6 @@ from mriqa.heads.checks import HeadError
 from mriqa.heads.encoder_model import ConOrdModel, View, look
 from mriqa.heads.video_frames import is_video
 from mriqa.manifest import RatedImage, Scale, read_manifest, resolve_scale
-from mriqa.scales import HIGHEST, LOWEST, MOS
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def read_ranked(
             rejects_path=f"{manifest}.{key}.rejects.jsonl" if vector else None,
             check_images=False,
         )
-        columns.append({row.id: on_scale(row.mos, own_scale) for row in found})
+        columns.append({row.id: own_scale.from_mos(row.mos) for row in found})
         rows = rows or found
     rows = [row for row in rows if all(row.id in column for column in columns)]
     ranks_NR = torch.tensor([[column[row.id] for column in columns] for row in rows], dtype=torch.float64)
@@ -92,14 +91,6 @@ def read_ranked(
         max(own_scale.high - own_scale.low for _, own_scale in wanted),
         videos > 0,
     )
-
-
-def on_scale(mos: float, scale: Scale) -> float:
-    """A score of 1..5 on the scale it was published on: what `Scale.to_mos` does, undone."""
-    if scale == MOS:
-        return mos
-    share = (mos - LOWEST) / (HIGHEST - LOWEST)
-    return scale.low + (scale.high - scale.low) * (share if scale.direction == "higher" else 1 - share)
 
 
 class Looked(Dataset[list[View]]):

@@ -23,9 +23,9 @@ import torch
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from mriqa.policy.tower_cache import Features, TowerCache
 from mriqa.policy.vision import vision_towers
 from mriqa.shared_prefix import core_of
+from mriqa.tower_cache import Features, TowerCache
 
 PIXELS, GRID = "pixel_values", "grid_thw"
 INDIFFERENT = ("return_dict", "use_cache")  # flags that towers are handed and that change nothing

@@ -20,8 +20,8 @@ from mriqa.policy.cached_tower import cache_towers
 from mriqa.policy.checkpoints import REPLACED, STAGING, find_checkpoint, one_per_disk, restore_replaced
 from mriqa.policy.checks import SettingsError, check_images
 from mriqa.policy.config import EMBEDDED, RunArguments, write_resolved_config
-from mriqa.policy.tower_cache import TowerCache
 from mriqa.policy.vision import TOWER_PATTERN, freeze_vision, set_pixel_budget
+from mriqa.tower_cache import TowerCache
 
 if TYPE_CHECKING:
     from peft import LoraConfig

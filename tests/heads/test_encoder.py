@@ -7,17 +7,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from mriqa.heads import ConOrdModel, HeadError, RankIndex
 from mriqa.heads.encoder import build_encoder, rebuild_encoder
-from mriqa.heads.encoder_data import Drawn, on_scale, read_ranked
+from mriqa.heads.encoder_data import Drawn, read_ranked
 from mriqa.heads.encoder_training import Plan
 from mriqa.heads.encoder_views import CropSettings, as_pixels, crops
 from mriqa.images import ImageError
-from mriqa.scales import Scale
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 52, 3), dtype=np.uint8)
 
@@ -227,14 +224,6 @@ def test_draws_depend_on_seed_epoch_and_place_alone():
 
 
 # Ranks
-
-
-@given(st.floats(-1e3, 1e3), st.floats(1e-2, 1e3), st.floats(0, 1), st.sampled_from(["higher", "lower"]))
-def test_ranks_come_back_to_their_scale(low, width, share, direction):
-    scale = Scale(low, low + width, direction)
-    value = min(low + share * width, scale.high)
-    assert math.isclose(on_scale(scale.to_mos(value), scale), value, rel_tol=1e-9, abs_tol=1e-9)
-    assert on_scale(3.3, Scale()) == 3.3
 
 
 def test_vector_ranks_and_mixed_manifests(tmp_path):

@@ -1,6 +1,7 @@
-"""Where a frozen vision tower's outputs are kept: the most recently used in bounded memory, all of them on disk.
+"""Where a frozen encoder's outputs are kept: the most recently used in bounded memory, all of them on disk.
 
-`mriqa.policy.cached_tower` puts such a cache before a tower and makes the keys.
+`mriqa.policy.cached_tower` puts such a cache before a vision tower, `mriqa.features` before an encoder; they make the
+keys.
 """
 
 from __future__ import annotations
