@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -48,18 +49,23 @@ class DatasetSettings:
         images: pictures in each split.
         size: side of the square pictures, in pixels.
         distortions: names out of `mriqa.distortions.levels.LABELLED`; one that stands twice is drawn twice as often.
+        mildest: severity from which on a distortion is drawn, where that isn't 0.2. Slight noise and blur look like
+            texture and softness of the content itself; a model that is only shown strong ones doesn't confuse them.
         scenes: procedural scenes beside the photographs out of the wheels.
         seed: of contents, crops, distortions and noise.
+        shares: of the contents, in each split.
     """
 
     photos: str | None = None
     distortions: tuple[str, ...] = VISIBLE_DISTORTIONS
+    mildest: Mapping[str, float] = field(default_factory=dict)
     train_images: int = 1600
     val_images: int = 200
     test_images: int = 350
     size: int = 384
     scenes: int = 60
     seed: int = 0
+    shares: Mapping[str, float] = field(default_factory=lambda: dict(SHARES))
 
     def __post_init__(self) -> None:
         for name in self.distortions:
@@ -127,7 +133,7 @@ def _split_contents(settings: DatasetSettings) -> dict[str, list[Content]]:
     splits: dict[str, list[Content]] = {split: [] for split in SHARES}
     for contents in kinds:
         order = [contents[i] for i in rng.permutation(len(contents))]
-        held_out = {split: max(1, round(SHARES[split] * len(order))) for split in ("val", "test")}
+        held_out = {split: max(1, round(settings.shares[split] * len(order))) for split in ("val", "test")}
         splits["val"] += order[: held_out["val"]]
         splits["test"] += order[held_out["val"] : sum(held_out.values())]
         splits["train"] += order[sum(held_out.values()) :]
@@ -144,7 +150,8 @@ def _plan(contents: list[Content], count: int, settings: DatasetSettings) -> lis
         content = of_kind[index // len(kinds) % len(of_kind)]
         choices = [n for n in settings.distortions if content.colourful or DISTORTIONS[n].category != "color"]
         distortion = choices[int(rng.integers(len(choices)))]
-        severity = float(rng.uniform(LOWEST_SEVERITY, HIGHEST_SEVERITY.get(distortion, 1.0)))
+        mildest = settings.mildest.get(distortion, LOWEST_SEVERITY)
+        severity = float(rng.uniform(mildest, HIGHEST_SEVERITY.get(distortion, 1.0)))
         pictures.append(_Picture(content, index, distortion, severity))
     return pictures
 

@@ -1,4 +1,4 @@
-"""Which parts of a picture a model looks at: the whole of it, or a few crops whose scores are averaged."""
+"""Which parts of a picture a model looks at: the whole of it, its centre, or a few crops whose scores are averaged."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class ViewSettings:
     Attributes:
         size: resize the picture to size × size pixels first (bicubic); None keeps its shape.
         limit: shrink the picture until its shorter side has at most this many pixels (Lanczos); None never shrinks.
-        crop: side of the square crops in pixels; a side shorter than that is taken whole. Needed where count is 5.
-        count: 1 for the whole picture, 5 for the four corners and the centre.
+        crop: side of the square crops in pixels; a side shorter than that is taken whole. None is the whole picture.
+        count: 1 for the crop at the centre, 5 for the four corners and the centre.
     """
 
     size: int | None = None
@@ -32,9 +32,7 @@ class ViewSettings:
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ValueError(f"View setting {name} must be a number of pixels of at least 1, not {value!r}.")
         if self.count not in COUNTS:
-            raise ValueError(
-                f"View setting count must be 1 (whole picture) or 5 (corners and centre), not {self.count}."
-            )
+            raise ValueError(f"View setting count must be 1 (centre) or 5 (corners and centre), not {self.count}.")
         if self.count == 5 and self.crop is None:
             raise ValueError("Five views need a crop size: set crop to a number of pixels.")
 
@@ -48,16 +46,17 @@ class ViewSettings:
 
 
 def views(image: Image.Image, settings: ViewSettings) -> list[Image.Image]:
-    """The views of a picture: itself, or its four corner crops and the centre one; crops that coincide come once."""
+    """The views of a picture: itself, its centre, or its four corners and the centre; crops that coincide come once."""
     if settings.size is not None:
         image = image.resize((settings.size, settings.size), Image.Resampling.BICUBIC)
     if settings.limit is not None and min(image.size) > settings.limit:
         scale = settings.limit / min(image.size)
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         image = image.resize(size, Image.Resampling.LANCZOS)
-    if settings.count == 1 or settings.crop is None:
+    if settings.crop is None:
         return [image]
     width, height = min(settings.crop, image.width), min(settings.crop, image.height)
     right, bottom = image.width - width, image.height - height
-    corners = [(0, 0), (right, 0), (0, bottom), (right, bottom), (right // 2, bottom // 2)]
-    return [image.crop((left, top, left + width, top + height)) for left, top in dict.fromkeys(corners)]
+    centre, corners = (right // 2, bottom // 2), [(0, 0), (right, 0), (0, bottom), (right, bottom)]
+    places = [centre] if settings.count == 1 else dict.fromkeys([*corners, centre])
+    return [image.crop((left, top, left + width, top + height)) for left, top in places]

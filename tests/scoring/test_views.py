@@ -23,6 +23,11 @@ def test_four_corners_and_the_centre():
     assert all(np.array_equal(ours, theirs) for ours, theirs in zip(found, corners, strict=True))
 
 
+def test_the_centre_alone():
+    (centre,) = views(PICTURE, ViewSettings(crop=20))
+    assert np.array_equal(np.asarray(centre), PIXELS[5:25, 15:35])
+
+
 def test_a_side_shorter_than_the_crop_is_taken_whole_and_no_crop_comes_twice():
     found = [np.asarray(view) for view in views(PICTURE, ViewSettings(crop=40, count=5))]  # of 50 x 30 pixels
     expected = [PIXELS[:, :40], PIXELS[:, 10:], PIXELS[:, 5:45]]
