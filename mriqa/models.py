@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mriqa.answers import AnswerFormat
+from mriqa.embedded.default_model import DEFAULT_MODEL, default_model_folder
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +61,7 @@ def load_vlm(
 
     resolved_dtype = "float32" if dtype == "auto" and device.type == "cpu" else dtype
     model = _load_model(folder, resolved_dtype, trust_remote_code)
-    processor = _load_processor(folder, trust_remote_code)
+    processor = load_processor(folder, trust_remote_code)
     model.to(device)  # type: ignore[arg-type]  # its decorator hides that it takes a device
     return model.eval(), processor
 
@@ -88,15 +89,22 @@ def load_scoring_settings(folder: str | Path) -> ScoringSettings | None:
         raise ModelError(f"{found} is not a scoring settings file ({_one_line(error)}); write it again.") from error
 
 
-def model_folder(path: str | Path) -> Path:
+def model_folder(path: str | Path, head: str | None = None) -> Path:
     """The folder of a saved model or adapter, or of the local copy of a hub repository, fetched if need be.
 
-    Of a repository only settings and safetensors weights are fetched, and its code where there is some (to be run only
-    where asked for). Raises ModelError where there is no such model.
+    "default" is the model that comes with the package, unless there is a folder of that name. Of a repository only
+    settings and safetensors weights are fetched, its code where there is some (to be run only where asked for), and the
+    folder of the `head` asked for. Raises ModelError where there is no such model.
     """
     folder = Path(path).expanduser()
+    if path == DEFAULT_MODEL and not folder.is_dir():
+        folder = default_model_folder()
+        if not folder.is_dir():
+            raise ModelError(
+                "This installation lacks the model that comes with mriqa: install it again or name a model."
+            )
     if not folder.exists() and isinstance(path, str) and HUB_NAME.fullmatch(path):
-        folder = _fetch(path)
+        folder = _fetch(path, head)
     if folder.is_file():
         raise ModelError(f"{path} is a file; give the folder of a saved model or a hub name.")
     if not folder.is_dir():
@@ -106,13 +114,16 @@ def model_folder(path: str | Path) -> Path:
     return folder
 
 
-def _fetch(name: str) -> Path:
+def _fetch(name: str, head: str | None) -> Path:
     """The local copy of a hub repository; an earlier copy serves where the hub cannot be reached."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, allow_patterns=FETCHED, ignore_patterns=["*/*", "consolidated*"]))
+        folder = Path(snapshot_download(name, allow_patterns=FETCHED, ignore_patterns=["*/*", "consolidated*"]))
+        if head is not None:  # into the same folder, as that is named after the revision
+            snapshot_download(name, revision=folder.name, allow_patterns=[f"{head}/*.json", f"{head}/*.safetensors"])
+        return folder
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
         raise ModelError(
             f"There is no folder {name}, and no model of that name could be fetched from the hub "
@@ -137,7 +148,8 @@ def _usable_device(device: str | torch.device | None) -> torch.device:
     return chosen
 
 
-def _load_processor(folder: Path, trust_remote_code: bool) -> ProcessorMixin:
+def load_processor(folder: Path, trust_remote_code: bool = False) -> ProcessorMixin:
+    """The processor in a model's folder. Raises ModelError where there is none that takes images."""
     from transformers import AutoProcessor
 
     try:
@@ -191,7 +203,7 @@ def _load_adapter(
         raise ModelError(f"The adapter {folder} does not fit its base model {base}: {_one_line(error)}") from error
     saved = {path.name for path in folder.iterdir()}
     if "tokenizer_config.json" in saved and saved & {"processor_config.json", "preprocessor_config.json"}:
-        processor = _load_processor(folder, trust_remote_code)
+        processor = load_processor(folder, trust_remote_code)
     return merged.eval(), processor
 
 

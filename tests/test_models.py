@@ -11,7 +11,7 @@ import torch
 
 from mriqa.answers import load_format
 from mriqa.embedded import build_tiny_qwen3_vl
-from mriqa.models import ModelError, load_scoring_settings, load_vlm, save_scoring_settings
+from mriqa.models import ModelError, load_scoring_settings, load_vlm, model_folder, save_scoring_settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -82,6 +82,17 @@ def test_names_that_are_no_model(tmp_path):
     ]:
         with pytest.raises(ModelError, match=sentence):
             load_vlm(path)
+
+
+def test_default_is_the_model_inside_the_package_unless_there_is_such_a_folder(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mriqa.models.default_model_folder", lambda: tmp_path / "inside")
+    with pytest.raises(ModelError, match="lacks the model that comes with mriqa"):
+        model_folder("default")
+    shutil.copytree(tiny, tmp_path / "inside")
+    assert model_folder("default") == tmp_path / "inside"
+    shutil.copytree(tiny, tmp_path / "default")
+    assert model_folder("default").resolve() == tmp_path / "default"
 
 
 def test_devices_that_are_not_there(tiny):
