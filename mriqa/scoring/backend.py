@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mriqa.answers import AnswerFormat
 from mriqa.scoring.generation import default_max_tokens
 from mriqa.scoring.prompts import prompt_batch
-from mriqa.scoring.reading import Reading, ReadoutError, read_answers
+from mriqa.scoring.reading import Reading, ReadoutError, first_line, read_answers
 from mriqa.scoring.second_opinion import Head
 from mriqa.shared_prefix import prompt_features
 
@@ -129,12 +129,13 @@ def open_backend(
     temperature: float = 1.0,
     max_new_tokens: int | None = None,
     structured: bool = True,
+    start: bool = True,
     **options: Any,
 ) -> Backend:
-    """The backend "vllm" or "server", ready to read.
+    """The backend "vllm" or "server", ready to read, unless vLLM is not to `start` here.
 
     "auto" is "greedy" with these, as neither hands out the probabilities of all scores. `options` are those of
-    `VLLMBackend.start` and `ServerBackend`. Raises ReadoutError for "expected", BackendError where it doesn't start.
+    `VLLMBackend.describe` and `ServerBackend`. Raises ReadoutError for "expected", BackendError where it doesn't start.
     """
     if readout == "expected":
         raise ReadoutError(
@@ -148,14 +149,10 @@ def open_backend(
     if name == "vllm":
         from mriqa.scoring.vllm_backend import VLLMBackend
 
-        return VLLMBackend.start(model, generation, **options)
+        described = VLLMBackend.describe(model, generation, **options)
+        return described.start() if start else described
     from mriqa.scoring.server_backend import ServerBackend
 
     for meant_for_a_process in ("dtype", "trust_remote_code"):
         options.pop(meant_for_a_process, None)
     return ServerBackend(model, generation, **options)
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's text, or its type where it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -19,19 +19,23 @@ if TYPE_CHECKING:
     from mriqa.scoring.scorer import Score, Scorer
 
 COLUMNS: dict[str, type] = {"image": str, "score": float, "std": float, "error": str, "n_parsed": int}
+HEAD_COLUMNS: dict[str, type] = {"head_score": float}
 TEXT_COLUMNS: dict[str, type] = {"text": str, "texts": str}
 
 
-def columns_of(text: bool = False) -> dict[str, type]:
-    """The columns of a table of scores; `text` adds the raw answers: one, and all of them as a JSON list."""
-    return {**COLUMNS, **TEXT_COLUMNS} if text else COLUMNS
+def columns_of(text: bool = False, head: bool = False) -> dict[str, type]:
+    """The columns of a table of scores.
+
+    `text` adds the raw answers, one, and all of them as a JSON list; `head` adds a head's second opinion.
+    """
+    return {**COLUMNS, **(HEAD_COLUMNS if head else {}), **(TEXT_COLUMNS if text else {})}
 
 
 def to_row(score: Score, text: bool = False) -> dict[str, Any]:
-    """A score as a row of the output table, NaN as None."""
+    """A score as a row, NaN as None, with all that `columns_of` may name, but raw answers only with `text`."""
     row: dict[str, Any] = {"image": score.image, "score": score.score, "std": score.std, "error": score.error}
     row = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
-    row["n_parsed"] = score.n_parsed
+    row |= {"n_parsed": score.n_parsed, "head_score": score.head_score}
     if text:
         row |= {"text": score.text, "texts": json.dumps(score.texts, ensure_ascii=False)}
     return row

@@ -33,6 +33,14 @@ class Reading:
     head_score: float | None = None
 
 
+@dataclass(frozen=True)
+class Distribution:
+    """How likely each score is: scores (S,) in 1..5, each once and lowest first, and their shares (S,), of sum 1."""
+
+    scores_S: np.ndarray
+    shares_S: np.ndarray
+
+
 def read_answers(answer_format: AnswerFormat, texts: Sequence[str]) -> Reading:
     """The scores that generated answers state, each of weight 1; what doesn't parse stays in the texts only."""
     scores_S = np.array([s for s in map(answer_format.parse, texts) if not math.isnan(s)], dtype=np.float64)
@@ -55,3 +63,17 @@ def summarise(readings: Sequence[Reading]) -> tuple[float, float]:
         return mean, math.sqrt(variance)
     n = len(scores_S)
     return mean, math.sqrt(variance * n / (n - 1)) if n > 1 else math.nan
+
+
+def distribution(readings: Sequence[Reading]) -> Distribution | None:
+    """That of the readings of one image's views, each counting by its weights; None where nothing parsed."""
+    weights = np.concatenate([reading.weights_S for reading in readings])
+    if len(weights) == 0:
+        return None
+    scores_S, places = np.unique(np.concatenate([reading.scores_S for reading in readings]), return_inverse=True)
+    return Distribution(scores_S, np.bincount(places, weights) / weights.sum())
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's text, or its type where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

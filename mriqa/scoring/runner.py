@@ -10,6 +10,8 @@ Beside the table `scores.parquet` lies, while the job runs, the folder `scores.p
 A shard's rows appear under a name that only depends on its number, all of them or none (rename). So each image comes
 exactly once however often its shard was begun, even if two workers finish it: the later file replaces an equal one. The
 table is put together from all shards, in order, and appears under its name whole; then the folder goes.
+
+Where the images are scored is up to an `Engine`: this process, or a Ray cluster (`mriqa.scoring.ray_data`).
 """
 
 from __future__ import annotations
@@ -21,18 +23,19 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections import defaultdict, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mriqa.manifest_formats import write_atomically
 from mriqa.scoring.batch import columns_of, score_items, to_row
 from mriqa.scoring.claims import LEASE, Claims
 from mriqa.scoring.image_list import ImageList
 from mriqa.scoring.progress import Bar, progress_bar
+from mriqa.scoring.sources import Item
 from mriqa.scoring.tables import OutputError, TableFile, check_output
 
 if TYPE_CHECKING:
@@ -61,6 +64,32 @@ class Outcome:
     first_failure: tuple[str, str] | None = None
 
 
+class Engine(Protocol):
+    """Where the images of a job are scored."""
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether it wants all the shards there are at once, rather than one at a time."""
+        ...
+
+    def rows(self, job: Job, shards: Sequence[int]) -> Generator[tuple[int, dict[str, Any]], None, None]:
+        """The rows of all images of these shards, each with its image's number in the list, in any order."""
+        ...
+
+
+@dataclass(frozen=True)
+class InProcess:
+    """The engine that is this process."""
+
+    scorer: Scorer
+    takes_all = False
+
+    def rows(self, job: Job, shards: Sequence[int]) -> Generator[tuple[int, dict[str, Any]], None, None]:
+        for shard in shards:
+            scores = score_items(self.scorer, job.items(shard))
+            yield from enumerate((to_row(score, job.text) for score in scores), shard * job.shard_size)
+
+
 class Job:
     """One table to be made of a list of images; see `open`."""
 
@@ -83,6 +112,10 @@ class Job:
     def text(self) -> bool:
         """Whether the table has the raw answers."""
         return self.images.settings.get("text", False)
+
+    def items(self, shard: int) -> list[Item]:
+        """The images of a shard."""
+        return self.images.part(shard * self.shard_size, (shard + 1) * self.shard_size)
 
     @classmethod
     def open(
@@ -136,11 +169,21 @@ class Job:
         lease: float = LEASE,
         progress: Callable[..., Any] = progress_bar,
     ) -> Outcome:
+        """`run_on` this process."""
+        return self.run_on(InProcess(scorer), part, lease, progress)
+
+    def run_on(
+        self,
+        engine: Engine,
+        part: tuple[int, int] = (0, 1),
+        lease: float = LEASE,
+        progress: Callable[..., Any] = progress_bar,
+    ) -> Outcome:
         """Score what nobody has scored yet, and put the table together once everything is.
 
         With `part` (i, n) only every n-th shard from the i-th on; then others may be missing at the end. Without it,
         the worker stays until all are done, to take over those of workers that die. Raises OutputError where the disk
-        is full, and what the scorer raises; run it again to go on.
+        is full, and what the engine raises; run it again to go on.
         """
         self._publish()
         try:
@@ -148,7 +191,7 @@ class Job:
                 with self._writing():
                     claims = stack.enter_context(Claims(self.folder / "claims", lease))
                 with progress(len(self.images), self._n_done()) as bar:
-                    self._score_shards(scorer, claims, range(part[0], self.n_shards, part[1]), bar)
+                    self._score_shards(engine, claims, range(part[0], self.n_shards, part[1]), bar)
                 while len(self._done_shards()) == self.n_shards:
                     if self._take(claims, MERGED):
                         return self._merge(claims)
@@ -192,10 +235,10 @@ class Job:
         if self.images.settings | {"shard_size": 0} != settings | {"shard_size": 0}:
             raise OutputError(f"Another job has just begun to write {self.out}; name another --out.")
 
-    def _score_shards(self, scorer: Scorer, claims: Claims, shards: Sequence[int], bar: Bar) -> None:
+    def _score_shards(self, engine: Engine, claims: Claims, shards: Sequence[int], bar: Bar) -> None:
         pending = deque(shards)
         while pending:
-            busy = 0
+            mine, busy = [], 0
             for _ in range(len(pending)):
                 shard = pending.popleft()
                 if self._file(shard).exists():
@@ -204,30 +247,42 @@ class Job:
                 if not self._take(claims, name):
                     pending.append(shard)
                     busy += 1
-                    continue
-                if not self._file(shard).exists():  # it may have been done between the two lines above
-                    self._look_at_others(bar)
-                    self._score_shard(scorer, shard, bar)
-                claims.release(name)
+                elif self._file(shard).exists():  # done between the two lines above
+                    claims.release(name)
+                elif engine.takes_all:
+                    mine.append(shard)
+                else:
+                    self._score(engine, [shard], claims, bar)
+            if mine:
+                self._score(engine, mine, claims, bar)
             if busy and busy == len(pending):
                 self._look_at_others(bar)
                 time.sleep(POLL)
+
+    def _score(self, engine: Engine, shards: Sequence[int], claims: Claims, bar: Bar) -> None:
+        """Have shards of ours scored, each of them being written and given up as soon as its last image is there."""
+        arrived: dict[int, dict[int, dict[str, Any]]] = defaultdict(dict)
+        with closing(engine.rows(self, shards)) as rows:
+            for number, row in rows:
+                shard = number // self.shard_size
+                arrived[shard][number] = row
+                bar.advance()
+                if len(arrived[shard]) == min(self.shard_size, len(self.images) - shard * self.shard_size):
+                    whole = arrived.pop(shard)
+                    self._write(shard, [whole[number] for number in sorted(whole)])
+                    claims.release(_name(shard))
+                    self._look_at_others(bar)
+
+    def _write(self, shard: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        with self._writing():
+            write_atomically(self._file(shard), lambda partial: _write_text(partial, lines))
 
     def _look_at_others(self, bar: Bar) -> None:
         """Count their images, too, but not so often that listing the folder takes time."""
         if time.monotonic() - self._looked > LOOK:
             self._looked = time.monotonic()
             bar.move_to(self._n_done())
-
-    def _score_shard(self, scorer: Scorer, shard: int, bar: Bar) -> None:
-        items = self.images.part(shard * self.shard_size, (shard + 1) * self.shard_size)
-        rows = []
-        for score in score_items(scorer, items):
-            rows.append(to_row(score, self.text))
-            bar.advance()
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        with self._writing():
-            write_atomically(self._file(shard), lambda partial: _write_text(partial, lines))
 
     def _take(self, claims: Claims, name: str) -> bool:
         with self._writing():
@@ -241,7 +296,7 @@ class Job:
             left_behind.unlink()
         merged = self.folder / f"{MERGED}-{claims.worker}{self.out.suffix}"
         n_failed, first_failure = 0, None
-        with TableFile(merged, columns_of(self.text)) as table:
+        with TableFile(merged, columns_of(self.text, self.images.settings.get("head") is not None)) as table:
             for row in self._rows():
                 table.write(row)
                 if row["error"]:

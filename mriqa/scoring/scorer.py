@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from PIL import Image
 
 from mriqa.answers import AnswerFormat, load_format
+from mriqa.embedded.default_model import DEFAULT_MODEL
 from mriqa.images import ImageError, load_image
 from mriqa.models import SETTINGS_FILE, ModelError, ScoringSettings, load_scoring_settings, load_vlm, model_folder
 from mriqa.scoring.backend import BACKENDS, Backend, Readout, TransformersBackend, open_backend
 from mriqa.scoring.digit_tree import DigitTree
 from mriqa.scoring.generation import GenerationReadout, default_max_tokens
-from mriqa.scoring.reading import Reading, ReadoutError, summarise
+from mriqa.scoring.reading import Distribution, Reading, ReadoutError, distribution, summarise
 from mriqa.scoring.second_opinion import Head, load_head
 from mriqa.scoring.views import ViewSettings, views
 
@@ -30,6 +32,7 @@ Source = str | Path | bytes | Image.Image
 
 READOUTS = ("auto", "expected", "greedy", "sample")
 GENERATION = ("samples", "temperature", "max_new_tokens", "structured")  # options that say how answers are generated
+OPENERS = 2  # threads that decode pictures; each may hold a whole one, of up to 89 million pixels
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Score:
         n_parsed: how many answers parsed, over all views; None for "expected", which generates none.
         texts: every generated answer.
         head_score: the second opinion of a head that was trained beside the model, 1..5; None without one.
+        distribution: the scores behind the mean and how likely each is; None unless the Scorer keeps distributions.
     """
 
     image: str
@@ -56,6 +60,7 @@ class Score:
     n_parsed: int | None = None
     texts: tuple[str, ...] = ()
     head_score: float | None = None
+    distribution: Distribution | None = field(default=None, compare=False, repr=False)
 
 
 class Scorer:
@@ -72,10 +77,12 @@ class Scorer:
         max_new_tokens: of a generated answer; 32 by default, 1024 for formats that think.
         views: crops to average, as `mriqa.scoring.views.ViewSettings` or its dict; the whole image by default.
         seed: of the sample readout. The same images in the same batches get the same scores.
-        structured: hold generated answers to the grammar, so that all of them parse, except where they think first.
+        structured: hold generated answers to the grammar, so that all of them parse, where there are few enough to
+            list: not where they think first.
         backend: what asks the model, where that isn't transformers in this process; model and processor are None then,
             and readout, samples, temperature, max_new_tokens, structured and head are the backend's own affair.
         head: gives a second opinion on every image, from the passes that the readout makes.
+        distributions: keep the distribution behind every score (6 kB each).
 
     Raises ValueError for an option out of range, ReadoutError where the model cannot give the readout asked for.
     """
@@ -96,6 +103,7 @@ class Scorer:
         structured: bool = False,
         backend: Backend | None = None,
         head: Head | None = None,
+        distributions: bool = False,
     ) -> None:
         for name, value in (("batch_size", batch_size), ("samples", samples), ("max_new_tokens", max_new_tokens or 1)):
             if value < 1:
@@ -104,7 +112,7 @@ class Scorer:
             raise ValueError(f"temperature must be above 0, not {temperature}; for the most likely answer use greedy.")
         self.answer_format = answer_format or load_format("non_thinking")
         self.views = views if isinstance(views, ViewSettings) else ViewSettings.from_dict(views)
-        self.batch_size, self.seed = batch_size, seed
+        self.batch_size, self.seed, self.distributions = batch_size, seed, distributions
         if backend is None:
             if model is None or processor is None:
                 raise ValueError("A Scorer needs a model and its processor, or a backend.")
@@ -121,7 +129,7 @@ class Scorer:
     @classmethod
     def from_pretrained(
         cls,
-        path: str | Path,
+        path: str | Path = DEFAULT_MODEL,
         readout: str = "auto",
         *,
         device: str | torch.device | None = None,
@@ -135,6 +143,8 @@ class Scorer:
         **options: Any,
     ) -> Scorer:
         """Load the model in a folder or hub repository and score with the prompt and the views saved beside it.
+
+        The default is the small model that comes with the package.
 
         `answer_format` (an AnswerFormat, a bundled name or a YAML file) and `views` replace the saved ones. `options`
         are those of `Scorer`: batch_size, samples, temperature, max_new_tokens, seed, structured. `head` names one that
@@ -150,9 +160,9 @@ class Scorer:
         if backend not in BACKENDS:
             raise ValueError(f"There is no backend {backend!r}; choose one of {', '.join(BACKENDS)}.")
         if head is not None and backend != "transformers":
-            raise ValueError(f'A head reads hidden states, which the backend "{backend}" keeps: use "transformers".')
+            raise ReadoutError(f'A head reads hidden states, which the backend "{backend}" keeps: use "transformers".')
         # A server's model may have a name that is no folder here.
-        folder = model_folder(path) if backend != "server" or Path(path).is_dir() else Path(path)
+        folder = model_folder(path, head) if backend != "server" or Path(path).is_dir() else Path(path)
         saved = load_scoring_settings(folder)
         if saved is not None:
             answer_format = answer_format or saved.answer_format
@@ -183,34 +193,44 @@ class Scorer:
         return list(scores)
 
     def stream(self, images: Iterable[Source]) -> Iterator[Score]:
-        """The scores of `score`, batch by batch, for more images than fit in memory."""
+        """The scores of `score`, batch by batch, for more images than fit in memory.
+
+        While the model judges a batch, the next one is opened.
+        """
         numbered = enumerate(images)
         per_batch = max(1, self.batch_size // self.views.count)
-        while batch := list(islice(numbered, per_batch)):
-            yield from self._score_batch(batch)
+        with ThreadPoolExecutor(OPENERS) as openers:
+            waiting: list[_Opening] = []
+            while batch := list(islice(numbered, per_batch)):
+                opening = [_Opening(n, _name(image, n), openers.submit(self._open, image)) for n, image in batch]
+                yield from self._judge(waiting)
+                waiting = opening
+            yield from self._judge(waiting)
 
-    def _score_batch(self, batch: list[tuple[int, Source]]) -> list[Score]:
-        scores: dict[int, Score] = {}
-        looked_at: dict[int, list[Image.Image]] = {}
-        names = {number: _name(source, number) for number, source in batch}
-        for number, source in batch:
-            try:
-                looked_at[number] = views(load_image(source), self.views)
-            except ImageError as error:
-                scores[number] = Score(names[number], math.nan, math.nan, str(error))
-        readings = self._read(list(looked_at.values()), seed=self.seed + batch[0][0])
-        for number, reading in zip(looked_at, readings, strict=True):
-            scores[number] = self._to_score(names[number], reading)
-        return [scores[number] for number, _ in batch]
+    def _open(self, image: Source) -> list[Image.Image] | str:
+        """An image's views, or why it can't be read."""
+        try:
+            return views(load_image(image), self.views)
+        except ImageError as error:
+            return str(error)
+
+    def _judge(self, batch: Sequence[_Opening]) -> Iterator[Score]:
+        opened = [one.views.result() for one in batch]
+        seen = [found for found in opened if not isinstance(found, str)]
+        readings = iter(self._read(seen, seed=self.seed + batch[0].number) if seen else [])
+        for one, found in zip(batch, opened, strict=True):
+            if isinstance(found, str):
+                yield Score(one.name, math.nan, math.nan, found)
+            else:
+                yield self.score_of(one.name, next(readings))
 
     def _read(self, looked_at: list[list[Image.Image]], seed: int) -> list[list[Reading | str]]:
         """For each image what its views gave: a reading, or a sentence where the model refuses the picture."""
-        if not looked_at:
-            return []
         readings = iter(self.backend.read([picture for pictures in looked_at for picture in pictures], seed))
         return [list(islice(readings, len(pictures))) for pictures in looked_at]
 
-    def _to_score(self, name: str, outcomes: list[Reading | str]) -> Score:
+    def score_of(self, name: str, outcomes: Sequence[Reading | str]) -> Score:
+        """One image's score from what its views gave: readings, or sentences why the model refuses them."""
         readings = [outcome for outcome in outcomes if not isinstance(outcome, str)]
         refusals = [outcome for outcome in outcomes if isinstance(outcome, str)]
         if refusals:
@@ -225,7 +245,16 @@ class Scorer:
         n_parsed = None if exact else sum(len(reading.scores_S) for reading in readings)
         opinions = [reading.head_score for reading in readings if reading.head_score is not None]
         head_score = fmean(opinions) if opinions else None
-        return Score(name, score, std, error, text, n_parsed, texts, head_score)
+        kept = distribution(readings) if self.distributions else None
+        return Score(name, score, std, error, text, n_parsed, texts, head_score, kept)
+
+
+class _Opening(NamedTuple):
+    """An image that is being opened."""
+
+    number: int
+    name: str
+    views: Future[list[Image.Image] | str]
 
 
 def _make_readout(

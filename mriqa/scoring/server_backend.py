@@ -20,8 +20,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mriqa.answers import AnswerFormat
-from mriqa.scoring.backend import Generation, first_line
-from mriqa.scoring.reading import BackendError, Reading
+from mriqa.scoring.backend import Generation
+from mriqa.scoring.reading import BackendError, Reading, first_line
 
 if TYPE_CHECKING:
     import httpx

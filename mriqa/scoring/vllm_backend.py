@@ -7,13 +7,13 @@ a call, so batches should be large. Tensor parallel is the engine's own. Data pa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mriqa.answers import AnswerFormat
-from mriqa.scoring.backend import Generation, first_line
-from mriqa.scoring.reading import BackendError, Reading
+from mriqa.scoring.backend import Generation
+from mriqa.scoring.reading import BackendError, Reading, first_line
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,13 +21,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VLLMBackend:
-    """A vLLM engine and what it is asked for; see `start`."""
+    """What a vLLM engine is asked, and the engine once it is started; see `describe` and `start`.
 
-    engine: Any
+    Attributes:
+        model: its folder.
+        generation: what it is asked for.
+        options: of `vllm.LLM`.
+    """
+
+    model: str
     generation: Generation
+    options: Mapping[str, Any]
+    engine: Any = None
 
     @classmethod
-    def start(
+    def describe(
         cls,
         model: str,
         generation: Generation,
@@ -38,30 +46,31 @@ class VLLMBackend:
         max_model_len: int | None = None,
         **engine_options: Any,
     ) -> VLLMBackend:
-        """Load the model in a folder into an engine; `engine_options` go to `vllm.LLM` as they are.
+        """A backend whose engine is not started; `engine_options` go to `vllm.LLM` as they are."""
+        options = {
+            "dtype": dtype,
+            "trust_remote_code": trust_remote_code,
+            "tensor_parallel_size": tensor_parallel,
+            "enable_prefix_caching": True,
+            "limit_mm_per_prompt": {"image": 1},
+            **engine_options,
+        }
+        if max_model_len is not None:
+            options["max_model_len"] = max_model_len
+        return cls(model, generation, options)
 
-        Raises BackendError where vLLM is not installed or its engine does not start.
-        """
+    def start(self) -> VLLMBackend:
+        """The same with its engine started. Raises BackendError where vLLM is not installed or does not start."""
         try:
             from vllm import LLM
         except ImportError as error:
             raise BackendError(
                 "The vLLM backend needs vLLM, which is not installed: pip install 'mriqa[vllm]'."
             ) from error
-        options = {"enable_prefix_caching": True, "limit_mm_per_prompt": {"image": 1}, **engine_options}
-        if max_model_len is not None:
-            options["max_model_len"] = max_model_len
         try:
-            engine = LLM(
-                model,
-                dtype=dtype,
-                trust_remote_code=trust_remote_code,
-                tensor_parallel_size=tensor_parallel,
-                **options,
-            )
+            return replace(self, engine=LLM(self.model, **self.options))
         except (RuntimeError, ValueError, OSError) as error:
-            raise BackendError(f"vLLM does not start with {model}: {first_line(error)}") from error
-        return cls(engine, generation)
+            raise BackendError(f"vLLM does not start with {self.model}: {first_line(error)}") from error
 
     @property
     def readout_name(self) -> str:

@@ -16,6 +16,7 @@ from mriqa.answers import load_format
 from mriqa.heads.auxiliary import AuxiliaryHead, HeadScorer
 from mriqa.models import ModelError
 from mriqa.scoring.prompts import prompt_batch
+from mriqa.scoring.reading import ReadoutError
 
 MOS = torch.tensor([1.5, 2.0, 3.1, 4.4, 4.9])
 NEIGHBOURS = 2
@@ -108,7 +109,7 @@ def test_refusals(saved: Path) -> None:
         mriqa.Scorer.from_pretrained(saved, head="centre")
     with pytest.raises(ModelError, match='has no head "../model"'):
         mriqa.Scorer.from_pretrained(saved, head="../model")
-    with pytest.raises(ValueError, match='backend "vllm" keeps'):
+    with pytest.raises(ReadoutError, match='backend "vllm" keeps'):
         mriqa.Scorer.from_pretrained(saved, head="conord", backend="vllm")
     (saved / "conord" / "head.json").write_text("{")
     with pytest.raises(ModelError, match="head.json is not JSON"):

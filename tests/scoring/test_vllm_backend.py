@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -48,13 +49,9 @@ def test_greedy_scores_equal_those_of_transformers(engine, taught_model, many):
 
 
 def test_every_sample_parses_and_their_mean_approaches_the_expected_score(engine, taught_model, many):
-    from dataclasses import replace
-
-    from mriqa.scoring.vllm_backend import VLLMBackend
-
     samples = 200
     generation = replace(engine.backend.generation, samples=samples, temperature=1.0)
-    sampling = mriqa.Scorer(None, None, batch_size=8, backend=VLLMBackend(engine.backend.engine, generation))
+    sampling = mriqa.Scorer(None, None, batch_size=8, backend=replace(engine.backend, generation=generation))
     exact = mriqa.Scorer(*taught_model, readout="expected").score(many[:2])
     for ours, theirs in zip(sampling.score(many[:2]), exact, strict=True):
         assert ours.n_parsed == samples
