@@ -12,6 +12,7 @@ import typer
 
 from mriqa import __version__
 from mriqa.cli.card import card
+from mriqa.cli.demo import demo
 from mriqa.cli.evaluate import evaluate
 from mriqa.cli.push import push
 from mriqa.cli.score import score
@@ -57,5 +58,6 @@ app.command()(score)
 app.command("eval")(evaluate)
 app.command()(select)
 app.command()(serve)
+app.command()(demo)
 app.command()(card)
 app.command()(push)

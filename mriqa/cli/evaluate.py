@@ -19,11 +19,12 @@ from mriqa.cli.options import (
     Readout,
     Resize,
     Samples,
+    ScorerOptions,
     Seed,
     Temperature,
     TrustRemoteCode,
-    load_scorer,
 )
+from mriqa.embedded.default_model import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from mriqa.manifest import RatedImage
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     manifest: Annotated[Path, typer.Option(help="Images with human scores: .jsonl, .json, .csv or .parquet.")],
-    model: Model,
+    model: Model = DEFAULT_MODEL,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="JSON file for the measures.")] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Scatter plot of predicted against human scores, e.g. a.png.")
@@ -85,19 +86,19 @@ def evaluate(
             check_output(out, overwrite, (".json",))
             check_output(predictions, overwrite)
         rows = read_manifest(manifest, image_root=image_root, scale=declared, on_bad_row=on_bad_row)
-        scorer = load_scorer(
-            model,
-            readout,
-            batch_size,
-            device,
-            samples,
-            temperature,
-            seed,
-            answer_format,
-            resize,
-            crop,
-            trust_remote_code,
-        )
+        scorer = ScorerOptions(
+            model=model,
+            readout=readout,
+            batch_size=batch_size,
+            device=device,
+            samples=samples,
+            temperature=temperature,
+            seed=seed,
+            answer_format=answer_format,
+            resize=resize,
+            crop=crop,
+            trust_remote_code=trust_remote_code,
+        ).load()
         stream = with_progress(scorer.stream([row.image for row in rows]), total=len(rows))
         if predictions is not None:
             human = ({"mos": row.mos, "dataset": row.dataset, "id": row.id} for row in rows)

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from mriqa.cli.errors import plain_errors
+from mriqa.embedded.default_model import DEFAULT_MODEL
 
 if TYPE_CHECKING:
+    from mriqa.answers import AnswerFormat
     from mriqa.scoring.scorer import Scorer
 
-Model = Annotated[str, typer.Option("--model", "-m", help="Folder of a saved model or adapter, or a hub name.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        show_default=False,
+        help="Folder of a saved model or adapter, or a hub name. Default: the small model that comes with mriqa.",
+    ),
+]
 Readout = Annotated[
     Literal["auto", "expected", "greedy", "sample"],
     typer.Option(
@@ -49,52 +60,70 @@ TrustRemoteCode = Annotated[
 ]
 
 
-def load_scorer(
-    model: str,
-    readout: str,
-    batch_size: int,
-    device: str | None,
-    samples: int,
-    temperature: float,
-    seed: int,
-    answer_format: str | None,
-    resize: int | None,
-    crop: int | None,
-    trust_remote_code: bool,
-    structured: bool = False,
-    max_new_tokens: int | None = None,
-    backend: str = "transformers",
-    **backend_options: Any,
-) -> Scorer:
-    """The scorer that the options describe; `backend_options` are those of the backend, as far as it has them."""
-    from mriqa.answers import load_format
+WHERE_IT_RUNS = ("batch_size", "device", "trust_remote_code", "backend_options")
 
-    with plain_errors(ValueError):
-        chosen_format = load_format(answer_format) if answer_format else None
 
-    from transformers.utils import logging
+@dataclass(frozen=True)
+class ScorerOptions:
+    """What the commands' options say about a scorer; `backend_options` are the backend's own, as far as it has any."""
 
-    from mriqa.scoring.scorer import Scorer
+    model: str = DEFAULT_MODEL
+    readout: str = "auto"
+    batch_size: int = 8
+    device: str | None = None
+    samples: int = 16
+    temperature: float = 1.0
+    seed: int = 0
+    answer_format: str | None = None
+    resize: int | None = None
+    crop: int | None = None
+    trust_remote_code: bool = False
+    structured: bool = False
+    max_new_tokens: int | None = None
+    head: str | None = None
+    backend: str = "transformers"
+    backend_options: Mapping[str, Any] = field(default_factory=dict)
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    scorer = Scorer.from_pretrained(
-        model,
-        readout,
-        device=device,
-        answer_format=chosen_format,
-        trust_remote_code=trust_remote_code,
-        batch_size=batch_size,
-        samples=samples,
-        temperature=temperature,
-        seed=seed,
-        structured=structured,
-        max_new_tokens=max_new_tokens,
-        backend=backend,
-        backend_options=backend_options,
-    )
-    if resize is not None:
-        scorer.views = replace(scorer.views, size=resize)
-    if crop is not None:
-        scorer.views = replace(scorer.views, crop=crop, count=5)
-    return scorer
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Those that the scores depend on."""
+        return {name: value for name, value in asdict(self).items() if name not in WHERE_IT_RUNS}
+
+    def load_format(self) -> AnswerFormat | None:
+        """The answer format, where one is named. Ends the command where there is no such."""
+        from mriqa.answers import load_format
+
+        with plain_errors(ValueError):
+            return load_format(self.answer_format) if self.answer_format else None
+
+    def load(self) -> Scorer:
+        """The scorer. Ends the command where there is no such answer format; raises what `from_pretrained` does."""
+        answer_format = self.load_format()
+
+        from transformers.utils import logging
+
+        from mriqa.scoring.scorer import Scorer
+
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        scorer = Scorer.from_pretrained(
+            self.model,
+            self.readout,
+            device=self.device,
+            answer_format=answer_format,
+            trust_remote_code=self.trust_remote_code,
+            batch_size=self.batch_size,
+            samples=self.samples,
+            temperature=self.temperature,
+            seed=self.seed,
+            structured=self.structured,
+            max_new_tokens=self.max_new_tokens,
+            head=self.head,
+            backend=self.backend,
+            backend_options=self.backend_options,
+        )
+        if self.resize is not None:
+            scorer.views = replace(scorer.views, size=self.resize)
+        if self.crop is not None:
+            scorer.views = replace(scorer.views, crop=self.crop, count=5)
+        return scorer

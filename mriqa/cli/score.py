@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import math
 import re
-import signal
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mriqa.cli.errors import plain_errors, say
+from mriqa.cli.errors import plain_errors, say, terminated_in_order
 from mriqa.cli.options import (
     Crop,
     Device,
@@ -25,15 +24,16 @@ from mriqa.cli.options import (
     Readout,
     Resize,
     Samples,
+    ScorerOptions,
     Seed,
     Temperature,
     TrustRemoteCode,
-    load_scorer,
 )
+from mriqa.embedded.default_model import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from mriqa.scoring.runner import Outcome
-    from mriqa.scoring.scorer import Score, Scorer
+    from mriqa.scoring.runner import Engine, Outcome
+    from mriqa.scoring.scorer import Score
 
 BATCHES = {"transformers": 8, "vllm": 64, "server": 64}
 SHARD_SIZE, BATCHES_PER_SHARD = 64, 4
@@ -48,7 +48,7 @@ def score(
             "files with image bytes, and with --allow-urls URLs.",
         ),
     ],
-    model: Model,
+    model: Model = DEFAULT_MODEL,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="File to write: .jsonl, .csv or .parquet. Resumes where it was stopped."),
@@ -78,6 +78,12 @@ def score(
     shard_size: Annotated[
         int | None, typer.Option(min=1, help="Images that are written together, and lost together by a kill.")
     ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Head saved with the model for a second opinion, such as conord: head_score."
+        ),
+    ] = None,
     backend: Annotated[
         Literal["transformers", "vllm", "server"],
         typer.Option(help="Where the model runs: here by transformers or vLLM, or on an OpenAI-compatible server."),
@@ -96,6 +102,21 @@ def score(
     max_new_tokens: Annotated[
         int | None, typer.Option(min=1, help="Of a generated answer. Default: enough for the answer format.")
     ] = None,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="Score in this process, or by Ray Data on a cluster, with --out.")
+    ] = "local",
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            envvar="RAY_ADDRESS",
+            help="Of a running Ray cluster that this machine belongs to, or auto. Default: one is started here.",
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Copies of the model on the Ray cluster. Default: one an accelerator, or a machine."),
+    ] = None,
 ) -> None:
     """Score images from 1 (bad) to 5 (excellent).
 
@@ -105,74 +126,90 @@ def score(
 
     [b]Examples[/b]
 
-      mriqa score photo.jpg --model outputs/demo/model
+      mriqa score photo.jpg
 
       mriqa score holiday/ "scans/**/*.tif" -m outputs/demo/model -o scores.csv
 
       mriqa score "shards/*.tar" -m Qwen/Qwen3-VL-2B-Instruct --backend vllm --readout sample -o scores.parquet
 
+      mriqa score /shared/photos -m Qwen/Qwen3-VL-2B-Instruct --engine ray --ray-address auto -o scores.parquet
+
     Exit code: 0 all images scored; 1 some have an error row; 2 nothing could be done, or not all of it.
     """
-    batch_size = batch_size or BATCHES[backend]
-    settings = {
-        "model": model,
-        "readout": readout,
-        "samples": samples,
-        "temperature": temperature,
-        "seed": seed,
-        "answer_format": answer_format,
-        "resize": resize,
-        "crop": crop,
-        "backend": backend,
-        "structured": structured,
-        "max_new_tokens": max_new_tokens,
-        "text": text,
-    }
     backend_options: dict[str, Any] = {}
     if backend == "vllm":
         backend_options["tensor_parallel"] = tensor_parallel
     if backend == "server":
         backend_options |= {"url": server, "concurrency": concurrency, "timeout": timeout, "retries": retries}
-
-    def load() -> Scorer:
-        return load_scorer(
-            model,
-            readout,
-            batch_size,
-            device,
-            samples,
-            temperature,
-            seed,
-            answer_format,
-            resize,
-            crop,
-            trust_remote_code,
-            structured,
-            max_new_tokens,
-            backend,
-            **backend_options,
-        )
-
+    options = ScorerOptions(
+        model=model,
+        readout=readout,
+        batch_size=batch_size or BATCHES[backend],
+        device=device,
+        samples=samples,
+        temperature=temperature,
+        seed=seed,
+        answer_format=answer_format,
+        resize=resize,
+        crop=crop,
+        trust_remote_code=trust_remote_code,
+        structured=structured,
+        max_new_tokens=max_new_tokens,
+        head=head,
+        backend=backend,
+        backend_options=backend_options,
+    )
     part = _part(shard)
+    if engine == "local" and workers is not None:
+        raise typer.BadParameter("--workers goes with --engine ray; without it, start the command several times.")
+    if engine == "ray" and out is None:
+        raise typer.BadParameter("--engine ray needs a file to write: --out scores.parquet.")
     with plain_errors():
         if out is None:
-            _to_terminal(sources, allow_urls, load)
+            _to_terminal(sources, allow_urls, options)
             return
         from mriqa.scoring.runner import Job, was_just_finished
 
         if was_just_finished(out):
             say(f"Wrote {out}.")
             return
-        size = shard_size or max(SHARD_SIZE, BATCHES_PER_SHARD * batch_size)
+        size = shard_size or max(SHARD_SIZE, BATCHES_PER_SHARD * options.batch_size)
+        settings = {**options.settings, "text": text}
         job = Job.open(out, sources, settings, overwrite=overwrite, allow_urls=allow_urls, shard_size=size)
-        with closing(job), _terminated_in_order():
-            outcome = job.run(load(), part)
+        with closing(job), terminated_in_order():  # gives up the shard in work, so that nobody waits for it
+            if engine == "ray":
+                outcome = job.run_on(_ray_engine(options, ray_address, workers, tensor_parallel), part)
+            else:
+                outcome = job.run(options.load(), part)
     _report(outcome, out)
 
 
-def _to_terminal(sources: list[str], allow_urls: bool, load: Any) -> None:
+def _ray_engine(options: ScorerOptions, address: str | None, workers: int | None, accelerators: int) -> Engine:
+    """Ray's own vLLM processor where that can do it, scorers in Ray's workers elsewhere."""
+    from mriqa.scoring.ray_cluster import RayCluster
+    from mriqa.scoring.ray_data import RayScorers
+    from mriqa.scoring.ray_vllm import RayVLLM
+
+    options.load_format()  # so that a wrong one ends this command, not its workers
+    answer_format = _absolute(options.answer_format) if options.answer_format else None
+    there = replace(options, model=_absolute(options.model), answer_format=answer_format)
+    on_processors = options.device == "cpu" or options.backend == "server"
+    cluster = RayCluster(address, workers, 0 if on_processors else accelerators)
+    if options.backend == "vllm" and options.readout != "sample":
+        describing = replace(there, backend_options={**there.backend_options, "start": False})
+        return RayVLLM(describing.load(), cluster)
+    return RayScorers(there.load, cluster)
+
+
+def _absolute(name: str) -> str:
+    """A path that means the same in workers, which may start elsewhere; names of other things stay as they are."""
+    path = Path(name).expanduser()
+    return str(path.absolute()) if path.exists() else name
+
+
+def _to_terminal(sources: list[str], allow_urls: bool, options: ScorerOptions) -> None:
     """Rows as a table, or as JSON Lines where stdout is no terminal."""
-    from mriqa.scoring.batch import score_items, to_row
+    from mriqa.scoring.batch import columns_of, score_items, to_row
     from mriqa.scoring.image_list import ImageList
     from mriqa.scoring.progress import with_progress
 
@@ -180,15 +217,17 @@ def _to_terminal(sources: list[str], allow_urls: bool, load: Any) -> None:
         tempfile.TemporaryDirectory(prefix="mriqa-") as folder,
         closing(ImageList.build(Path(folder) / "images.sqlite", sources, allow_urls=allow_urls)) as images,
     ):
-        stream = with_progress(score_items(load(), images), total=len(images))
+        stream = with_progress(score_items(options.load(), images), total=len(images))
+        head = options.head is not None
         if sys.stdout.isatty():
             scores = list(stream)
-            _print_scores(scores)
+            _print_scores(scores, head)
             failures = [(one.image, one.error) for one in scores if one.error]
         else:
             failures = []
             for one in stream:
-                print(json.dumps(to_row(one)), flush=True)
+                row = to_row(one)
+                print(json.dumps({name: row[name] for name in columns_of(head=head)}), flush=True)
                 failures += [(one.image, one.error)] if one.error else []
     if failures:
         _exit_with_failures(len(failures), len(images), *failures[0])
@@ -220,27 +259,15 @@ def _part(shard: str | None) -> tuple[int, int]:
     return int(match[1]) % int(match[2]), int(match[2])  # so that schedulers may count from 0 or from 1
 
 
-@contextmanager
-def _terminated_in_order() -> Iterator[None]:
-    """Let SIGTERM, which schedulers send, give up the shard in work, so that other workers needn't wait for it."""
-
-    def stop(number: int, _: Any) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _print_scores(scores: list[Score]) -> None:
+def _print_scores(scores: list[Score], head: bool) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table("image", "score", "std", "error")
+    names = ["score", "std", "head_score"] if head else ["score", "std"]
+    table = Table("image", *names, "error")
     for score in scores:
-        numbers = ("–" if math.isnan(number) else f"{number:.2f}" for number in (score.score, score.std))
-        table.add_row(Text(score.image), *numbers, Text(score.error or "", style="red"))
+        numbers = (getattr(score, name) for name in names)
+        cells = ("–" if number is None or math.isnan(number) else f"{number:.2f}" for number in numbers)
+        table.add_row(Text(score.image), *cells, Text(score.error or "", style="red"))
     Console().print(table)

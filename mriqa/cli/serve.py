@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
-import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from mriqa.cli.access import Host, TokenFile, token_for
 from mriqa.cli.errors import plain_errors, say
 from mriqa.cli.options import (
     BatchSize,
@@ -19,30 +17,21 @@ from mriqa.cli.options import (
     Readout,
     Resize,
     Samples,
+    ScorerOptions,
     Seed,
     Temperature,
     TrustRemoteCode,
-    load_scorer,
 )
+from mriqa.embedded.default_model import DEFAULT_MODEL
 
-SHORTEST_TOKEN = 16  # characters
 SECONDS_TO_FINISH = 30
 
 
-class ServeError(ValueError):
-    """Settings under which the service won't start, as one sentence naming the cure."""
-
-
 def serve(
-    model: Model,
-    host: Annotated[str, typer.Option(help="Address to listen on. Any but this machine's own needs a token.")] = (
-        "127.0.0.1"
-    ),
+    model: Model = DEFAULT_MODEL,
+    host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8008,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(help="File with the token that clients must send. Default: the variable MRIQA_TOKEN, else none."),
-    ] = None,
+    token_file: TokenFile = None,
     readout: Readout = "auto",
     batch_size: BatchSize = 8,
     device: Device = None,
@@ -84,11 +73,7 @@ def serve(
     from mriqa.serving.limits import MIB, Limits
 
     with plain_errors(ValueError):
-        token = _token(token_file)
-        if token is None and not _is_this_machine(host):
-            raise ServeError(
-                f"On {host} others can reach the service, so it needs a token: --token-file or MRIQA_TOKEN."
-            )
+        token = token_for(host, token_file)
         limits = Limits(
             images=max_images,
             file_bytes=max_file_mib * MIB,
@@ -98,46 +83,20 @@ def serve(
             held_bytes=max_held_mib * MIB,
         )
     with plain_errors():
-        scorer = load_scorer(
-            model,
-            readout,
-            batch_size,
-            device,
-            samples,
-            temperature,
-            seed,
-            answer_format,
-            resize,
-            crop,
-            trust_remote_code,
-        )
+        scorer = ScorerOptions(
+            model=model,
+            readout=readout,
+            batch_size=batch_size,
+            device=device,
+            samples=samples,
+            temperature=temperature,
+            seed=seed,
+            answer_format=answer_format,
+            resize=resize,
+            crop=crop,
+            trust_remote_code=trust_remote_code,
+        ).load()
     app = make_app(scorer, limits, token)
     uvicorn.run(
         app, host=host, port=port, access_log=False, timeout_graceful_shutdown=SECONDS_TO_FINISH, server_header=False
     )
-
-
-def _token(file: Path | None) -> str | None:
-    """The token in a file, in MRIQA_TOKEN, or None. Raises ServeError."""
-    if file is None:
-        token, where = os.environ.get("MRIQA_TOKEN"), "the variable MRIQA_TOKEN"
-    else:
-        try:
-            token, where = file.read_text(encoding="utf-8").strip(), str(file)
-        except (OSError, UnicodeDecodeError) as error:
-            raise ServeError(f"The token file {file} cannot be read ({error}).") from error
-    if token is None:
-        return None
-    if len(token) < SHORTEST_TOKEN or not token.isascii() or any(character.isspace() for character in token):
-        raise ServeError(
-            f"The token in {where} must have at least {SHORTEST_TOKEN} characters, ASCII and no spaces; "
-            "`openssl rand -hex 32` makes a good one."
-        )
-    return token
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

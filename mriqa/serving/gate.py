@@ -41,6 +41,7 @@ class Gate:
         token: to be sent as `Authorization: Bearer TOKEN`; None lets everybody in.
         seconds_per_request: lately, to say when to come again.
         finished: is told of every upload that ended: its status, its seconds.
+        upload: the path that takes uploads; None where any may.
     """
 
     def __init__(
@@ -51,15 +52,16 @@ class Gate:
         token: str | None,
         seconds_per_request: Callable[[], float],
         finished: Callable[[int, float], None],
+        upload: str | None = UPLOAD,
     ) -> None:
         self.app, self.limits, self.occupancy = app, limits, occupancy
         self.token = None if token is None else token.encode()
-        self.seconds_per_request, self.finished = seconds_per_request, finished
+        self.seconds_per_request, self.finished, self.upload = seconds_per_request, finished, upload
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
-        elif scope["path"] == UPLOAD and scope["method"] == "POST":
+        elif self.upload in (None, scope["path"]) and scope["method"] == "POST":
             await self._timed_upload(scope, receive, send)
         elif self._knows(scope) or scope["path"] == OPEN_TO_ALL:
             await self.app(scope, receive, send)

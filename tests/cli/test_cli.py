@@ -94,6 +94,13 @@ def test_without_out_a_pipe_gets_json_lines(model, photos):
     assert row["error"] is None and 1 <= row["score"] <= 5
 
 
+def test_without_model_the_one_that_comes_with_mriqa_scores(model, photos, manifest, monkeypatch):
+    monkeypatch.setattr("mriqa.models.default_model_folder", lambda: Path(model))
+    plain, named = (run("score", photos / "moon.png", *which) for which in ([], ["-m", model]))
+    assert plain.exit_code == 0 and plain.stdout == named.stdout
+    assert run("eval", "--manifest", manifest, "--image-root", photos, "--scale", "0:100").exit_code == 0
+
+
 def test_mistakes_are_one_sentence_and_exit_code_2(model, photos, tmp_path):
     out = tmp_path / "scores.csv"
     out.write_text("mine")
@@ -111,7 +118,6 @@ def test_mistakes_are_one_sentence_and_exit_code_2(model, photos, tmp_path):
         assert (result.exit_code, result.stdout) == (2, ""), result.output
         assert result.stderr.startswith("Error: ") and result.stderr.count("\n") == 1 and sentence in result.stderr
     assert out.read_text() == "mine"
-    assert run("score", photo).exit_code == 2
     assert run("score", photo, "-m", model, "--readout", "best").exit_code == 2
 
 
