@@ -11,6 +11,9 @@ scores) and "greedy". Costs are seconds of processor time per image in one threa
 are in the settings. Where vLLM is installed, its engine scores the same images, by the clock, as it runs in processes
 of its own.
 
+The model inside the package scores photographs of 512 x 512 pixels, JPEG files, as `mriqa score` does, with as many threads
+as there are cores; by the clock, which only means something on a machine with nothing else to do.
+
 Memory is the peak of a whole process, once over 1,000 rows and once over 100,000, by the batch runner. There a stand-in
 takes the model's place (a model's memory doesn't depend on the rows), and the pictures are small, in a Parquet file.
 """
@@ -100,6 +103,8 @@ def speed(folder: Path, quick: bool) -> list[Claim]:
         claims.append(Claim(f"scoring/{readout}", own, other, ONE_BY_ONE, "s/image", {**settings, **machine()}))
     if importlib.util.find_spec("vllm"):
         claims.append(vllm_speed(model_path, model, processor, paths, few, rounds))
+    else:
+        print("scoring/vllm is left out: vLLM is not installed here.")
     return claims
 
 
@@ -118,6 +123,39 @@ def vllm_speed(model_path: Path, model: Any, processor: Any, paths: Sequence[Pat
     )
     settings = {"images": len(paths), "images_per_s": 1 / own, "baseline_images_per_s": 1 / other, "clock": "wall"}
     return Claim("scoring/vllm", own, other, ONE_BY_ONE, "s/image", {**settings, **machine()})
+
+
+def default_speed(folder: Path, quick: bool) -> Claim:
+    """The model inside the package on photographs, beside one by one with the same model."""
+    import os
+
+    import torch
+    from PIL import Image
+
+    from mriqa import Scorer
+    from mriqa.embedded.contents import wheel_photographs
+    from mriqa.embedded.default_model import default_model_folder
+    from mriqa.models import load_vlm
+
+    paths = []
+    for content in wheel_photographs():
+        paths.append(folder / f"{content.name}-512.jpg")
+        content.pristine(512).resize((512, 512), Image.Resampling.LANCZOS).save(paths[-1], quality=90)
+    paths = paths * (2 if quick else 10)
+    few = len(paths) // (2 if quick else 10)
+    model, processor = load_vlm(default_model_folder(), device="cpu")
+    scorer = Scorer.from_pretrained(device="cpu")
+    torch.set_num_threads(os.cpu_count() or 1)
+    scorer.score(paths[:8])
+    own, other = in_turn(
+        lambda: seconds_per_image(lambda: scorer.score(paths), len(paths), time.perf_counter),
+        lambda: seconds_per_image(lambda: one_by_one(model, processor, paths[:few]), few, time.perf_counter),
+        2 if quick else 5,
+    )
+    torch.set_num_threads(1)
+    rates = {"images_per_s": 1 / own, "baseline_images_per_s": 1 / other}
+    settings = {"images": len(paths), "threads": os.cpu_count(), "clock": "wall", **rates, **machine()}
+    return Claim("scoring/model in the package, 512 x 512", own, other, ONE_BY_ONE, "s/image", settings)
 
 
 def memory(folder: Path, rows: int) -> Claim:
@@ -189,6 +227,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(prefix="mriqa-") as folder:
         claims = speed(Path(folder), arguments.quick)
+        claims.append(default_speed(Path(folder), arguments.quick))
         claims.append(memory(Path(folder), 3000 if arguments.quick else 100_000))
     write(claims, arguments.json)
     return 0

@@ -48,7 +48,7 @@ def distributed_files() -> set[str]:
     files = set()
     for source, target in SOURCES.items():
         for path in (REPOSITORY / source).rglob("*"):
-            if path.suffix in {".py", ".css", ".csv", ".yaml"} or path.parent.name == "default" and path.is_file():
+            if path.suffix in {".py", ".css", ".csv", ".yaml"} or (path.parent.name == "default" and path.is_file()):
                 files.add(f"{target}/{path.relative_to(REPOSITORY / source).as_posix()}")
     return files
 

@@ -98,7 +98,7 @@ def make_page(scorer: Scorer, limits: Limits) -> gr.Blocks:
                 curve: drawings.curve_plot(points, severity, distorted.score.score, distortion),
             }
 
-        moved = {
+        moved: dict[str, Any] = {
             "fn": _plain_errors(move),
             "inputs": [files, chosen, distortion, severity],
             "outputs": [picture, curve],
