@@ -11,8 +11,8 @@ scores) and "greedy". Costs are seconds of processor time per image in one threa
 are in the settings. Where vLLM is installed, its engine scores the same images, by the clock, as it runs in processes
 of its own.
 
-The model inside the package scores photographs of 512 x 512 pixels, JPEG files, as `mriqa score` does, with as many threads
-as there are cores; by the clock, which only means something on a machine with nothing else to do.
+The model inside the package scores photographs of 512 x 512 pixels, JPEG files, as `mriqa score` does, with as many
+threads as there are cores; by the clock, which only means something on a machine with nothing else to do.
 
 Memory is the peak of a whole process, once over 1,000 rows and once over 100,000, by the batch runner. There a stand-in
 takes the model's place (a model's memory doesn't depend on the rows), and the pictures are small, in a Parquet file.

@@ -68,7 +68,8 @@ def undisturbed(folder: Path) -> pyarrow.Table:
 
 def scorers(process: psutil.Process) -> list[psutil.Process]:
     """The processes below this one that hold a scorer."""
-    return [each for each in process.children(recursive=True) if "ShardScorer" in " ".join(each.cmdline())]
+    below = process.children(recursive=True)
+    return [each for each in below if "ShardScorer" in " ".join(each.as_dict(["cmdline"], ad_value=[])["cmdline"])]
 
 
 @contextmanager
@@ -106,7 +107,7 @@ def test_the_command_itself_is_killed_and_goes_on(environment, tmp_path, request
     listening = [
         connection.laddr.ip
         for each in process.children(recursive=True)
-        for connection in each.net_connections()
+        for connection in each.as_dict(["net_connections"], ad_value=[])["net_connections"]
         if connection.status == psutil.CONN_LISTEN
     ]
     assert listening and all("127.0.0.1" in address for address in listening)
