@@ -4,10 +4,10 @@
     python recipes/default_model.py --photos FOLDER --install     # put it into the package, in place of the one there
 
 Distorts crops of the photographs (JPEG, JPEG 2000, strong noise), labels them by what KADID-10k's raters thought of
-such distortions, trains the embedded tiny model on them (configs/default_model.yaml), measures it on contents that it
-has not seen, under every distortion that has labels, and writes the folder OUTPUT/model: weights in half precision,
-settings, and a card that says what the model is good and bad at. A second run reuses what is finished, and
-shows on the card what `mriqa eval` has found in the meantime (--eval FILE).
+such distortions, trains the embedded tiny model on them (configs/default_model_sft.yaml), measures it on contents that
+it has not seen, under every distortion that has labels, and writes the folder OUTPUT/model: weights in half precision,
+settings, and a card that says what the model is good and bad at. A second run reuses what is finished, and shows on the
+card what `mriqa eval` has found in the meantime (--eval FILE).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--credit", help="whose photographs these are and under which licence, for the card")
     parser.add_argument("--output", type=Path, default=Path("outputs/default_model"), help="folder to write to")
     parser.add_argument("--train_images", type=int, default=4500, help="pictures to train on (default 4500)")
-    parser.add_argument("--max_steps", type=int, help="updates (default: as configs/default_model.yaml)")
+    parser.add_argument("--max_steps", type=int, help="updates (default: as configs/default_model_sft.yaml)")
     parser.add_argument("--seed", type=int, default=0, help="of the data and of training (default 0)")
     parser.add_argument("--threads", type=int, default=1, help="torch threads in training (default 1)")
     parser.add_argument(
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> Path:
     if not (training / MODEL_DIR).is_dir():
         options = [
             "--config",
-            str(CONFIGS / "default_model.yaml"),
+            str(CONFIGS / "default_model_sft.yaml"),
             "--output_dir",
             str(training),
             "--seed",

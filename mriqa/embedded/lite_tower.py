@@ -52,7 +52,7 @@ class LiteTower(PreTrainedModel):
 
     def __init__(self, config: LiteTowerConfig):
         super().__init__(config)
-        self.backbone = _folded(_trunk())
+        self.backbone = _folded(lite_trunk(pretrained=False))
         self.register_buffer("channel_mean", torch.zeros(STATISTICS))
         self.register_buffer("channel_std", torch.ones(STATISTICS))
         self.post_init()
@@ -97,18 +97,19 @@ class LiteTower(PreTrainedModel):
 
         The classifier and the layers above stride 16 are left out.
         """
-        weights, trunk = imagenet_weights(), _trunk()
-        trunk.load_state_dict({name: weights[name] for name in trunk.state_dict()})
-        self.backbone.load_state_dict(_folded(trunk).state_dict())
+        self.backbone.load_state_dict(_folded(lite_trunk(pretrained=True)).state_dict())
 
 
-def _trunk() -> nn.Module:
-    """timm's network up to the last stage that is read, as yet with random weights."""
+def lite_trunk(pretrained: bool) -> nn.Module:
+    """timm's network up to the last stage that is read, with ImageNet or random weights, in evaluation mode."""
     import timm
 
     trunk: Any = timm.create_model(ARCHITECTURE, features_only=True, out_indices=STAGES).eval()
     last = trunk.feature_info[STAGES[-1]]["module"]  # "blocks.4"
     del trunk.blocks[int(last.removeprefix("blocks.")) + 1 :]
+    if pretrained:
+        weights = imagenet_weights()
+        trunk.load_state_dict({name: weights[name] for name in trunk.state_dict()})
     return trunk
 
 

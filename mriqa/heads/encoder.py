@@ -132,12 +132,9 @@ class LiteStatistics(nn.Module):
 
 
 def _lite(pretrained: bool) -> nn.Module:
-    from mriqa.embedded.lite_tower import LiteTower, LiteTowerConfig
+    from mriqa.embedded.lite_tower import lite_trunk
 
-    tower = LiteTower(LiteTowerConfig())
-    if pretrained:
-        tower.load_imagenet_weights()
-    return LiteStatistics(tower.backbone)
+    return LiteStatistics(lite_trunk(pretrained))
 
 
 def _from_timm(name: str, pretrained: bool) -> Encoder:

@@ -43,8 +43,9 @@ def test_published_settings() -> None:
     assert (arguments.comparison, arguments.prompt_mode, arguments.lora_r) == ("local", "non_thinking", 0)
 
 
-def test_warm_start_config_parses() -> None:
-    arguments, _ = sft.parse_arguments(["--config", str(CONFIGS / "tiny_sft.yaml")])
+@pytest.mark.parametrize("name", ["tiny_sft", "default_model_sft"])
+def test_supervised_configs_parse(name: str) -> None:
+    arguments, _ = sft.parse_arguments(["--config", str(CONFIGS / f"{name}.yaml")])
     assert (arguments.model, arguments.target, arguments.prompt_mode) == ("embedded", "mos", "tiny")
 
 
