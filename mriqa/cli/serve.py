@@ -25,6 +25,8 @@ from mriqa.cli.options import (
 from mriqa.embedded.default_model import DEFAULT_MODEL
 
 SECONDS_TO_FINISH = 30
+# Longer than a Retry-After: a client that comes back on the second must not find its connection being closed.
+SECONDS_KEPT_OPEN = 75
 
 
 def serve(
@@ -98,5 +100,11 @@ def serve(
         ).load()
     app = make_app(scorer, limits, token)
     uvicorn.run(
-        app, host=host, port=port, access_log=False, timeout_graceful_shutdown=SECONDS_TO_FINISH, server_header=False
+        app,
+        host=host,
+        port=port,
+        access_log=False,
+        timeout_keep_alive=SECONDS_KEPT_OPEN,
+        timeout_graceful_shutdown=SECONDS_TO_FINISH,
+        server_header=False,
     )
