@@ -154,7 +154,7 @@ def default_speed(folder: Path, quick: bool) -> Claim:
     )
     torch.set_num_threads(1)
     rates = {"images_per_s": 1 / own, "baseline_images_per_s": 1 / other}
-    settings = {"images": len(paths), "threads": os.cpu_count(), "clock": "wall", **rates, **machine()}
+    settings = {**machine(), "images": len(paths), "threads": os.cpu_count(), "clock": "wall", **rates}
     return Claim("scoring/model in the package, 512 x 512", own, other, ONE_BY_ONE, "s/image", settings)
 
 
