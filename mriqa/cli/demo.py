@@ -59,6 +59,7 @@ def demo(
 
       mriqa demo -m outputs/demo/model --host 0.0.0.0 --token-file token.txt
     """
+    options = ScorerOptions.among(locals())
     with terminated_in_order(), tempfile.TemporaryDirectory(prefix="mriqa-demo-") as uploads:
         # Gradio reads these when it is imported.
         os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": uploads}
@@ -84,19 +85,7 @@ def demo(
                 held_bytes=4 * max_images * file_bytes,
             )
         with plain_errors():
-            scorer = ScorerOptions(
-                model=model,
-                readout=readout,
-                batch_size=batch_size,
-                device=device,
-                samples=samples,
-                temperature=temperature,
-                seed=seed,
-                answer_format=answer_format,
-                resize=resize,
-                crop=crop,
-                trust_remote_code=trust_remote_code,
-            ).load()
+            scorer = options.load()
         scorer.distributions = True
         app = make_app(scorer, limits, token)
         uvicorn.run(

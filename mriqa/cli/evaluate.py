@@ -74,6 +74,7 @@ def evaluate(
 
     Exit code: 0 all images scored; 1 some have an error row; 2 nothing could be done.
     """
+    options = ScorerOptions.among(locals())
     from mriqa.manifest import read_manifest
     from mriqa.scoring.batch import write_scores
     from mriqa.scoring.progress import with_progress
@@ -86,19 +87,7 @@ def evaluate(
             check_output(out, overwrite, (".json",))
             check_output(predictions, overwrite)
         rows = read_manifest(manifest, image_root=image_root, scale=declared, on_bad_row=on_bad_row)
-        scorer = ScorerOptions(
-            model=model,
-            readout=readout,
-            batch_size=batch_size,
-            device=device,
-            samples=samples,
-            temperature=temperature,
-            seed=seed,
-            answer_format=answer_format,
-            resize=resize,
-            crop=crop,
-            trust_remote_code=trust_remote_code,
-        ).load()
+        scorer = options.load()
         stream = with_progress(scorer.stream([row.image for row in rows]), total=len(rows))
         if predictions is not None:
             human = ({"mos": row.mos, "dataset": row.dataset, "id": row.id} for row in rows)

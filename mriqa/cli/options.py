@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -83,6 +83,11 @@ class ScorerOptions:
     head: str | None = None
     backend: str = "transformers"
     backend_options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def among(cls, parameters: Mapping[str, Any]) -> ScorerOptions:
+        """Those of a command's parameters, its `locals()` at the start, that go by the names of these options."""
+        return cls(**{each.name: parameters[each.name] for each in fields(cls) if each.name in parameters})
 
     @property
     def settings(self) -> dict[str, Any]:

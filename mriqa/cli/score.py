@@ -136,29 +136,13 @@ def score(
 
     Exit code: 0 all images scored; 1 some have an error row; 2 nothing could be done, or not all of it.
     """
+    options = ScorerOptions.among(locals())
     backend_options: dict[str, Any] = {}
     if backend == "vllm":
         backend_options["tensor_parallel"] = tensor_parallel
     if backend == "server":
         backend_options |= {"url": server, "concurrency": concurrency, "timeout": timeout, "retries": retries}
-    options = ScorerOptions(
-        model=model,
-        readout=readout,
-        batch_size=batch_size or BATCHES[backend],
-        device=device,
-        samples=samples,
-        temperature=temperature,
-        seed=seed,
-        answer_format=answer_format,
-        resize=resize,
-        crop=crop,
-        trust_remote_code=trust_remote_code,
-        structured=structured,
-        max_new_tokens=max_new_tokens,
-        head=head,
-        backend=backend,
-        backend_options=backend_options,
-    )
+    options = replace(options, batch_size=batch_size or BATCHES[backend], backend_options=backend_options)
     part = _part(shard)
     if engine == "local" and workers is not None:
         raise typer.BadParameter("--workers goes with --engine ray; without it, start the command several times.")

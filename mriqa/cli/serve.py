@@ -64,6 +64,7 @@ def serve(
 
       mriqa serve -m outputs/demo/model --host 0.0.0.0 --token-file token.txt
     """
+    options = ScorerOptions.among(locals())
     try:
         import uvicorn
 
@@ -85,19 +86,7 @@ def serve(
             held_bytes=max_held_mib * MIB,
         )
     with plain_errors():
-        scorer = ScorerOptions(
-            model=model,
-            readout=readout,
-            batch_size=batch_size,
-            device=device,
-            samples=samples,
-            temperature=temperature,
-            seed=seed,
-            answer_format=answer_format,
-            resize=resize,
-            crop=crop,
-            trust_remote_code=trust_remote_code,
-        ).load()
+        scorer = options.load()
     app = make_app(scorer, limits, token)
     uvicorn.run(
         app,
