@@ -28,10 +28,10 @@ from mriqa.embedded import build_tiny_qwen3_vl
 from mriqa.embedded.contents import procedural_scenes, wheel_photographs
 from mriqa.manifest import RatedImage
 from mriqa.models import load_vlm
-from mriqa.policy.config import ScoreGRPOConfig
-from mriqa.policy.data import policy_dataset
 from mriqa.policy.trainer import ScoreGRPOTrainer
+from mriqa.policy.training_sets import policy_dataset
 from mriqa.reward import load
+from mriqa.training.config import ScoreGRPOConfig
 
 CELL = 32  # pixels on a side that one image token stands for
 FORMAT = load_format("thinking")

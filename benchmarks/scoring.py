@@ -134,7 +134,7 @@ def default_speed(folder: Path, quick: bool) -> Claim:
 
     from mriqa import Scorer
     from mriqa.embedded.contents import wheel_photographs
-    from mriqa.embedded.default_model import default_model_folder
+    from mriqa.embedded.packaged import default_model_folder
     from mriqa.models import load_vlm
 
     paths = []
@@ -190,8 +190,8 @@ def score_rows(path: Path) -> None:
     import numpy as np
 
     from mriqa import Scorer
+    from mriqa.scoring.jobs.runner import Job
     from mriqa.scoring.reading import Reading
-    from mriqa.scoring.runner import Job
 
     class StandIn:
         readout_name = "greedy"

@@ -1,7 +1,8 @@
 """Evaluation: metrics, one evaluation of a set of scores, tables and plots."""
 
-from .evaluate import evaluate_scores
-from .files import write_json
+from mriqa.files import write_json
+
+from .evaluation import evaluate_scores
 from .metrics import krcc, plcc, rmse, srcc
 from .report import markdown_table, print_table, write_markdown
 

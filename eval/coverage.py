@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .files import write_json
+from mriqa.files import write_json
+
 from .plots import BLUE, FAINT, INK, VERMILION, PathLike, _dress, _figure, _save
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from mriqa.files import replacing
+
 from . import metrics
-from .files import replacing
 from .metrics import FloatArray
 from .report import mean_and_std
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .files import replacing
+from mriqa.files import replacing
 
 if TYPE_CHECKING:
     from rich.console import Console

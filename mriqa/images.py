@@ -20,6 +20,7 @@ from PIL import Image, ImageOps
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 
+from mriqa.errors import UserError
 from mriqa.image_containers import (
     GIF,
     GIF_PICTURE,
@@ -59,7 +60,7 @@ _PNG_PIXELS = {b"IDAT", b"fdAT", b"fcTL"}
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-class ImageError(ValueError):
+class ImageError(UserError, ValueError):
     """An image that cannot be used, as one sentence naming it and the reason."""
 
 

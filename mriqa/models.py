@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mriqa.answers import AnswerFormat
-from mriqa.embedded.default_model import DEFAULT_MODEL, default_model_folder
+from mriqa.embedded.packaged import DEFAULT_MODEL, default_model_folder
+from mriqa.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -27,13 +28,13 @@ HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 FETCHED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.py"]
 
 
-class ModelError(ValueError):
+class ModelError(UserError, ValueError):
     """A model that cannot be loaded, as one sentence naming the model and the cure."""
 
 
 @dataclass(frozen=True)
 class ScoringSettings:
-    """How a saved model is scored: prompt and answer grammar, and the crops to average (`mriqa.scoring.views`)."""
+    """How a saved model is scored: prompt and answer grammar, and the crops to average (`mriqa.views`)."""
 
     answer_format: AnswerFormat
     views: dict[str, Any] | None = None

@@ -69,7 +69,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def compare(arguments: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
     """Train what is missing, evaluate it, and return reward -> measure -> one value per seed."""
-    from mriqa.eval.files import write_json
+    from mriqa.files import write_json
 
     ledger = arguments.output / "results.json"
     values: dict[str, dict[str, float]] = json.loads(ledger.read_text()) if ledger.is_file() else {}
@@ -123,11 +123,10 @@ def train(reward: str, seed: int, folder: Path, arguments: argparse.Namespace) -
 
 def evaluate(model: Path, manifest: Path, arguments: argparse.Namespace) -> dict[str, float]:
     """SRCC and PLCC of a trained model on the test manifest, and the SRCC of its head if it has one."""
-    from embedded import judge
-
-    from mriqa.eval.evaluate import evaluate_scores
+    from mriqa.eval.evaluation import evaluate_scores
     from mriqa.manifest import read_manifest
     from mriqa.scoring import Scorer
+    from mriqa.training.embedded_runs import judge
 
     rows = read_manifest(manifest, check_images=False)
     head = CONORD if (model / CONORD).is_dir() else None
@@ -147,15 +146,16 @@ def evaluate(model: Path, manifest: Path, arguments: argparse.Namespace) -> dict
 def _same_start(arguments: argparse.Namespace) -> tuple[Path, Path | None]:
     """The test manifest and the model that every run starts from; the embedded ones are built where asked for."""
     import mr_grpo
-    from embedded import fill_in_embedded
+    from sft import warm_start
 
-    from mriqa.policy.runs import uses_embedded
+    from mriqa.training.embedded_runs import fill_in_embedded
+    from mriqa.training.runs import uses_embedded
 
     options = ["--config", str(arguments.config), "--embedded_dir", str(arguments.embedded_dir)]
     options += ["--photos", str(arguments.photos)] if arguments.photos else []
     recipe, _ = mr_grpo.parse_arguments(options + arguments.recipe_options)
     if uses_embedded(recipe):
-        recipe = fill_in_embedded(recipe, warm_start=True)
+        recipe = fill_in_embedded(recipe, warm_start)
     test = arguments.test_manifest or arguments.embedded_dir / "data" / "test.jsonl"
     return test, Path(recipe.model) if Path(recipe.model).is_dir() else None
 

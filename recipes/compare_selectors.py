@@ -27,12 +27,12 @@ import numpy as np
 
 from mriqa.embedded.dataset import FREQUENCIES, DatasetSettings, build_dataset
 from mriqa.eval import metrics, write_json
-from mriqa.eval.files import replacing
 from mriqa.features import extract, load_encoder
+from mriqa.files import replacing
 from mriqa.manifest import RatedImage, read_manifest
-from mriqa.scoring.views import ViewSettings
 from mriqa.selection import load, ppc, ppr, presta
 from mriqa.selection.kmm import kmm_weights
+from mriqa.views import ViewSettings
 
 PENALTIES = tuple(10.0**power for power in range(0, 7))
 FOLDS = 5

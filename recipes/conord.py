@@ -33,7 +33,6 @@ import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from conord_options import DISTANCES, Settings, check_settings, parse_arguments
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from safetensors import SafetensorError
@@ -41,22 +40,23 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from mriqa.conord.crops import CropSettings
+from mriqa.conord.fitting import Objective, check_plan, fit, hash_of
+from mriqa.conord.model import ConOrdModel, MotionSettings, View
+from mriqa.conord.ranked_sets import Computed, Looked, RankedSet, read_ranked
+from mriqa.conord.recipe_options import DISTANCES, Settings, check_settings, parse_arguments
+from mriqa.conord.video_frames import VideoSettings, check_video
 from mriqa.datasets.splits import split_by_content
+from mriqa.errors import UserError
 from mriqa.eval import metrics
-from mriqa.eval.files import replacing, write_json
+from mriqa.files import replacing, write_json
 from mriqa.heads import HeadError, RankIndex, ReferencePoints
-from mriqa.heads.encoder_data import Computed, Looked, RankedSet, read_ranked
-from mriqa.heads.encoder_model import ConOrdModel, MotionSettings, View
-from mriqa.heads.encoder_training import Objective, check_plan, fit, hash_of
-from mriqa.heads.encoder_views import CropSettings
-from mriqa.heads.video_frames import VideoSettings, check_video
-from mriqa.images import ImageError, load_image
+from mriqa.images import load_image
 from mriqa.manifest import ManifestError, RatedImage
-from mriqa.scoring.progress import with_progress
+from mriqa.progress import with_progress
 
 SETTINGS_FILE, RESULT_FILE, CHECKPOINT_FILE = "resolved_config.yaml", "result.json", "checkpoint.safetensors"
 MAY_CHANGE = ("splits", "output_dir", "image_root", "cpu", "workers", "checkpoint_minutes", "keep_models")
-REFUSALS = (HeadError, ManifestError, ImageError)
 
 
 @dataclass
@@ -91,7 +91,7 @@ class Run:
 
 
 def train(settings: Settings) -> dict[str, Any]:
-    """Run the recipe; what results.json holds. Raises one of REFUSALS for settings or data that won't do."""
+    """Run the recipe; what results.json holds. Raises a UserError for settings or data that won't do."""
     check_settings(settings)
     accelerator = Accelerator(cpu=settings.cpu, mixed_precision="bf16" if settings.bf16 else "no")
     run = open_run(settings, accelerator)
@@ -347,7 +347,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line entry: 0 when trained, 2 with one sentence on stderr for settings or data that won't do."""
     try:
         train(parse_arguments(__doc__, argv))
-    except REFUSALS as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -34,13 +34,13 @@ from mriqa.datasets.splits import split_by_content
 from mriqa.embedded.lite_tower import LiteTower, LiteTowerConfig
 from mriqa.embedded.parallel import map_threads
 from mriqa.eval import metrics, write_json
-from mriqa.eval.files import replacing
 from mriqa.eval.head_plots import similarity_matrices, tsne, weighting_curves
+from mriqa.files import replacing
 from mriqa.heads import WEIGHTING_NAMES, LearnableWeighting, RankIndex, ReferencePoints, conord_loss, rnc_loss
 from mriqa.heads import supcon_loss as supcon
 from mriqa.images import load_image
 from mriqa.manifest import RatedImage, read_manifest
-from mriqa.scoring.views import ViewSettings, views
+from mriqa.views import ViewSettings, views
 
 WIDTH, BATCH, NEIGHBOURS = 64, 32, 10
 INNER_SPLITS = 2

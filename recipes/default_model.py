@@ -61,10 +61,10 @@ def run(arguments: argparse.Namespace) -> Path:
     import sft
 
     from mriqa.embedded import DatasetSettings, prepare
-    from mriqa.embedded.default_model import default_model_folder
-    from mriqa.eval.files import replacing, write_json
+    from mriqa.embedded.packaged import default_model_folder
+    from mriqa.files import replacing, write_json
     from mriqa.policy.checks import SettingsError
-    from mriqa.policy.runs import MODEL_DIR
+    from mriqa.training.runs import MODEL_DIR
 
     output: Path = arguments.output
     settings = DatasetSettings(
@@ -128,7 +128,7 @@ def _strengths(model_dir: Path, folder: Path, settings: DatasetSettings) -> dict
     """Agreement with the labels on contents not seen in training, for every distortion that has labels."""
     from mriqa.distortions.levels import LABELLED
     from mriqa.embedded import build_dataset
-    from mriqa.eval.evaluate import evaluate_scores
+    from mriqa.eval.evaluation import evaluate_scores
     from mriqa.manifest import read_manifest
     from mriqa.scoring import Scorer
 
@@ -165,6 +165,6 @@ def _card(
 
 
 if __name__ == "__main__":
-    from launch import exit_code
+    from mriqa.training.launching import exit_code
 
     sys.exit(exit_code(lambda: run(parse_arguments())))

@@ -55,14 +55,14 @@ def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     torch.set_num_threads(arguments.threads)
     import mr_grpo
     import sft
-    from embedded import WARM_START, scores_of
 
-    from mriqa.eval.evaluate import evaluate_scores
-    from mriqa.eval.files import replacing, write_json
+    from mriqa.eval.evaluation import evaluate_scores
     from mriqa.eval.plots import scatter, training_curve
     from mriqa.eval.report import print_table
+    from mriqa.files import replacing, write_json
     from mriqa.manifest import read_manifest
-    from mriqa.policy.runs import LOG_FILE, MODEL_DIR
+    from mriqa.training.embedded_runs import WARM_START, scores_of
+    from mriqa.training.runs import LOG_FILE, MODEL_DIR
 
     # Train. The first recipe builds the data and the untrained model, if they are not there.
     prepared_dir, policy_dir, model_dir = output / "embedded", output / "mr_grpo", output / "model"
@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line entry."""
     arguments = parse_arguments(argv)
 
-    from launch import exit_code
+    from mriqa.training.launching import exit_code
 
     return exit_code(lambda: run(arguments))
 

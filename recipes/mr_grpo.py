@@ -24,19 +24,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from auxiliary import AuxiliaryArguments, auxiliary_on, check_aux
-from launch import exit_code, parse
-from mix import MixArguments, open_mix
-from validate import validation_on
+from sft import warm_start
 
 import mriqa.reward
 from mriqa.answers import AnswerFormat
 from mriqa.policy.checks import SettingsError, check_rewards, check_rollout_size
-from mriqa.policy.config import RunArguments, ScoreGRPOConfig, parse_options
-from mriqa.policy.data import policy_dataset
 from mriqa.policy.exact import ExactScoreTrainer, check_exact
-from mriqa.policy.progress import show_progress
-from mriqa.policy.runs import (
+from mriqa.policy.trainer import ScoreGRPOTrainer
+from mriqa.policy.training_sets import policy_dataset
+from mriqa.training.config import RunArguments, ScoreGRPOConfig, parse_options
+from mriqa.training.launching import exit_code, parse
+from mriqa.training.mixing import MixArguments, open_mix
+from mriqa.training.policy_head import AuxiliaryArguments, auxiliary_on, check_aux
+from mriqa.training.runs import (
     TrainingResult,
     close_run,
     load_policy,
@@ -48,7 +48,8 @@ from mriqa.policy.runs import (
     saved_views,
     uses_embedded,
 )
-from mriqa.policy.trainer import ScoreGRPOTrainer
+from mriqa.training.training_progress import show_progress
+from mriqa.training.validating import validation_on
 
 
 @dataclass
@@ -92,16 +93,16 @@ def parse_arguments(argv: Sequence[str] | None = None) -> tuple[MRGRPOArguments,
 
 
 def train(arguments: MRGRPOArguments, config: ScoreGRPOConfig) -> TrainingResult:
-    """Run the recipe. Raises one of `launch.REFUSALS` for settings, data, a model or a disk that won't do."""
+    """Run the recipe. Raises a UserError for settings, data, a model or a disk that won't do."""
     started = time.monotonic()
 
     # Data and settings first: whatever cannot train is refused before a model is loaded.
     if arguments.mix:
         arguments = replace(arguments, train_manifest=arguments.mix)
     if uses_embedded(arguments):
-        from embedded import fill_in_embedded
+        from mriqa.training.embedded_runs import fill_in_embedded
 
-        arguments = fill_in_embedded(arguments, warm_start=True)
+        arguments = fill_in_embedded(arguments, warm_start)
     mix = open_mix(arguments)
     train_rows = mix.rows if mix else read_images(arguments, arguments.train_manifest, "train_manifest")
     val_rows = read_validation_images(arguments, config)

@@ -23,21 +23,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from launch import REFUSALS
 from torch import nn
 from torch.nn.utils import prune
 
 from mriqa.answers import load_format
 from mriqa.embedded import FeatureCache, with_cached_features
 from mriqa.embedded.preparation import FEATURES_FILE
+from mriqa.errors import UserError
 from mriqa.eval import metrics, write_json
-from mriqa.features import FeatureError, extract, vlm_encoder
+from mriqa.features import extract, vlm_encoder
 from mriqa.manifest import RatedImage, read_manifest
 from mriqa.models import load_scoring_settings, load_vlm
 from mriqa.policy.vision import TOWER_NAMES
 from mriqa.scoring import Scorer
-from mriqa.selection import SELECTORS, SelectionError
-from mriqa.selection.mixture_choice import NEEDS_TARGET, Choice, choose
+from mriqa.selection import SELECTORS
+from mriqa.selection.mixture.choice import NEEDS_TARGET, Choice, choose
 
 LEFT_ALONE = (*TOWER_NAMES, "lm_head")
 DEFAULT_SELECTORS = [name for name in SELECTORS if name != "contextual_diversity"]  # which reads level logits
@@ -168,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     try:
         compare(arguments)
-    except (*REFUSALS, SelectionError, FeatureError) as error:
+    except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

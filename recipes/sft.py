@@ -18,15 +18,15 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-from launch import exit_code, parse
-from validate import validation_on
+from pathlib import Path
 
 from mriqa.policy.checks import SettingsError
-from mriqa.policy.config import RunArguments, ScoreSFTConfig
-from mriqa.policy.data import answer_dataset
-from mriqa.policy.progress import show_progress
-from mriqa.policy.runs import (
+from mriqa.policy.trainer import ScoreSFTTrainer
+from mriqa.policy.training_sets import answer_dataset
+from mriqa.policy.vision import jitter_features
+from mriqa.training.config import RunArguments, ScoreSFTConfig
+from mriqa.training.launching import exit_code, parse
+from mriqa.training.runs import (
     TrainingResult,
     close_run,
     load_policy,
@@ -38,8 +38,10 @@ from mriqa.policy.runs import (
     saved_views,
     uses_embedded,
 )
-from mriqa.policy.trainer import ScoreSFTTrainer
-from mriqa.policy.vision import jitter_features
+from mriqa.training.training_progress import show_progress
+from mriqa.training.validating import validation_on
+
+WARM_START_CONFIG = Path(__file__).parent / "configs" / "tiny_sft.yaml"
 
 
 @dataclass
@@ -66,12 +68,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> tuple[SFTArguments, Sc
 
 
 def train(arguments: SFTArguments, config: ScoreSFTConfig) -> TrainingResult:
-    """Run the recipe. Raises one of `launch.REFUSALS` for settings, data, a model or a disk that won't do."""
+    """Run the recipe. Raises a UserError for settings, data, a model or a disk that won't do."""
     started = time.monotonic()
     if uses_embedded(arguments):
-        from embedded import fill_in_embedded
+        from mriqa.training.embedded_runs import fill_in_embedded
 
-        arguments = fill_in_embedded(arguments, warm_start=False)
+        arguments = fill_in_embedded(arguments)
     train_rows = read_images(arguments, arguments.train_manifest, "train_manifest")
     val_rows = read_validation_images(arguments, config)
     if arguments.target not in ("mos", "sampled"):
@@ -103,6 +105,15 @@ def train(arguments: SFTArguments, config: ScoreSFTConfig) -> TrainingResult:
     show_progress(trainer)
     trainer.train(resume_from_checkpoint=checkpoint)
     return close_run(trainer, config, started)
+
+
+def warm_start(arguments: RunArguments, run: Path) -> TrainingResult:
+    """Train the embedded model that `arguments` describe by configs/tiny_sft.yaml, in the folder `run`."""
+    options = ["--embedded_dir", arguments.embedded_dir, "--output_dir", str(run), "--overwrite"]
+    options += ["--photos", arguments.photos] if arguments.photos else []
+    options += ["--embedded_images", str(arguments.embedded_images)] if arguments.embedded_images else []
+    options += ["--embedded_distortions", *arguments.embedded_distortions] if arguments.embedded_distortions else []
+    return train(*parse_arguments(["--config", str(WARM_START_CONFIG), *options]))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,6 +1,6 @@
 """Rewards for policy training: pure functions on arrays, and callables with TRL's reward contract.
 
-    from mriqa.reward import load
+    from . import load
     trainer = GRPOTrainer(reward_funcs=[load("margin", scale="unit"), load("format")], …)
 
 | name         | rewards                                             | options                    | columns            |
@@ -17,12 +17,12 @@ Your own: `load("my_rewards.py:function")`. `reward_table` gives the rewards of 
 """
 
 from .comparison import ComparisonSet
-from .exact import RewardTable, reward_table
 from .format import FormatReward, format_reward
+from .loading import REWARDS, Reward, load
 from .margin import MarginReward, margin_reward
 from .ranking import RankingReward, ranking_reward
-from .registry import REWARDS, Reward, load
 from .regression import RegressionReward, regression_reward
+from .score_table import RewardTable, reward_table
 
 __all__ = [
     "REWARDS",

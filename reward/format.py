@@ -16,7 +16,7 @@ import numpy as np
 from mriqa.answers import AnswerFormat
 
 from .comparison import FloatArray, completion_text, resolve_format
-from .exact import every_score
+from .score_table import every_score
 
 
 def format_reward(texts: Sequence[str], answer_format: AnswerFormat) -> list[float]:

@@ -26,8 +26,8 @@ from mriqa.answers import AnswerFormat
 from mriqa.choices import check_choice
 
 from .comparison import ComparisonSet, FloatArray, IntArray, check_arrays, resolve_format
-from .exact import every_score, moments
 from .pairwise import mean_over_partners, warn_if_alone
+from .score_table import every_score, moments
 
 SCALES = ("unit", "sigma")
 SMALLEST_TAU = 1e-4

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from mriqa.answers import AnswerFormat
 
 from .comparison import ComparisonSet, FloatArray, IntArray, check_arrays, resolve_format
-from .exact import every_score, moments
 from .pairwise import group_means, mean_over_partners, warn_if_alone
+from .score_table import every_score, moments
 
 EPSILON = 1e-6
 

@@ -20,7 +20,7 @@ from mriqa.choices import check_choice
 
 from .checks import check_positive
 from .comparison import FloatArray, check_arrays, parse_scores, read_mos, resolve_format
-from .exact import every_score
+from .score_table import every_score
 
 FORMS = ("threshold", "smooth")
 

@@ -12,7 +12,7 @@ import typer
 
 from mriqa import __version__
 from mriqa.cli.card import card
-from mriqa.cli.demo import demo
+from mriqa.cli.demo_page import demo
 from mriqa.cli.evaluate import evaluate
 from mriqa.cli.push import push
 from mriqa.cli.score import score

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from mriqa.errors import UserError
+
 SHORTEST_TOKEN = 16  # characters
 
 Host = Annotated[str, typer.Option(help="Address to listen on. Any but this machine's own needs a token.")]
@@ -18,7 +20,7 @@ TokenFile = Annotated[
 ]
 
 
-class AccessError(ValueError):
+class AccessError(UserError, ValueError):
     """Settings under which nothing is served, as one sentence naming the cure."""
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mriqa.cli.errors import plain_errors, say
+from mriqa.cli.exits import plain_errors, say
 from mriqa.cli.options import Overwrite
 
 if TYPE_CHECKING:
@@ -52,11 +52,11 @@ def card(
 
     Exit code: 0 the card is written; 2 nothing could be done.
     """
-    from mriqa.eval.files import replacing
+    from mriqa.files import replacing
     from mriqa.hub import HubError, check_repo, read_run, write_card
     from mriqa.hub.run import CARD_FILE
 
-    with plain_errors(HubError, OSError):
+    with plain_errors(OSError):
         if repo is not None:
             check_repo(repo)
         found = read_run(run)

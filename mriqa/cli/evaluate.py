@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mriqa.cli.errors import exit_by_errors, plain_errors, say
+from mriqa.cli.exits import exit_by_errors, plain_errors, say
 from mriqa.cli.options import (
     BatchSize,
     Crop,
@@ -24,11 +24,11 @@ from mriqa.cli.options import (
     Temperature,
     TrustRemoteCode,
 )
-from mriqa.embedded.default_model import DEFAULT_MODEL
+from mriqa.embedded.packaged import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from mriqa.manifest import RatedImage
-    from mriqa.scales import Scale
+    from mriqa.manifest.scales import Scale
     from mriqa.scoring.scorer import Score
 
 
@@ -76,9 +76,9 @@ def evaluate(
     """
     options = ScorerOptions.among(locals())
     from mriqa.manifest import read_manifest
-    from mriqa.scoring.batch import write_scores
-    from mriqa.scoring.progress import with_progress
-    from mriqa.scoring.tables import check_output
+    from mriqa.progress import with_progress
+    from mriqa.scoring.jobs.batch import write_scores
+    from mriqa.scoring.jobs.tables import check_output
 
     predictions = out.with_suffix(".predictions.jsonl") if out is not None else None
     with plain_errors():
@@ -103,7 +103,7 @@ def _report(
 ) -> None:
     """The measures to the terminal, and to the files asked for."""
     from mriqa.eval import evaluate_scores, print_table, write_json
-    from mriqa.scoring.tables import OutputError
+    from mriqa.scoring.jobs.tables import OutputError
 
     predicted, mos = [score.score for score in scores], [row.mos for row in rows]
     std = [math.nan if row.std is None else row.std for row in rows]
@@ -133,7 +133,7 @@ def _report(
 
 def _scale(name: str | None, low: float | None, high: float | None, direction: str | None) -> Scale | None:
     """The declared scale of the human scores; None where nothing was declared."""
-    from mriqa.scales import MOS, Scale, resolve_scale
+    from mriqa.manifest.scales import MOS, Scale, resolve_scale
 
     parts = (low, high, direction)
     if name is not None and any(part is not None for part in parts):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mriqa.cli.errors import plain_errors
-from mriqa.embedded.default_model import DEFAULT_MODEL
+from mriqa.cli.exits import plain_errors
+from mriqa.embedded.packaged import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from mriqa.answers import AnswerFormat

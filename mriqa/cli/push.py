@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mriqa.cli.card import DataLicense, Evaluations, License, Merge, RunFolder, card_options
-from mriqa.cli.errors import plain_errors, say
+from mriqa.cli.exits import plain_errors, say
 
 if TYPE_CHECKING:
     from mriqa.hub import Plan
@@ -39,9 +39,9 @@ def push(
     """
     from mriqa.hub import HubError, check_repo, merged_model, plan_upload, read_run, write_card
     from mriqa.hub import push as push_files
-    from mriqa.hub.card import read_card
+    from mriqa.hub.model_card import read_card
 
-    with plain_errors(HubError, OSError):
+    with plain_errors(OSError):
         check_repo(repo)
         found = read_run(run)
         options = card_options(license, data_license, evaluations, merge)

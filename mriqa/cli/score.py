@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mriqa.cli.errors import plain_errors, say, terminated_in_order
+from mriqa.cli.exits import plain_errors, say, terminated_in_order
 from mriqa.cli.options import (
     Crop,
     Device,
@@ -29,10 +29,10 @@ from mriqa.cli.options import (
     Temperature,
     TrustRemoteCode,
 )
-from mriqa.embedded.default_model import DEFAULT_MODEL
+from mriqa.embedded.packaged import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from mriqa.scoring.runner import Engine, Outcome
+    from mriqa.scoring.jobs.runner import Engine, Outcome
     from mriqa.scoring.scorer import Score
 
 BATCHES = {"transformers": 8, "vllm": 64, "server": 64}
@@ -152,7 +152,7 @@ def score(
         if out is None:
             _to_terminal(sources, allow_urls, options)
             return
-        from mriqa.scoring.runner import Job, was_just_finished
+        from mriqa.scoring.jobs.runner import Job, was_just_finished
 
         if was_just_finished(out):
             say(f"Wrote {out}.")
@@ -170,9 +170,9 @@ def score(
 
 def _ray_engine(options: ScorerOptions, address: str | None, workers: int | None, accelerators: int) -> Engine:
     """Ray's own vLLM processor where that can do it, scorers in Ray's workers elsewhere."""
-    from mriqa.scoring.ray_cluster import RayCluster
-    from mriqa.scoring.ray_data import RayScorers
-    from mriqa.scoring.ray_vllm import RayVLLM
+    from mriqa.scoring.ray.cluster import RayCluster
+    from mriqa.scoring.ray.engine import RayScorers
+    from mriqa.scoring.ray.vllm_engine import RayVLLM
 
     options.load_format()  # so that a wrong one ends this command, not its workers
     answer_format = _absolute(options.answer_format) if options.answer_format else None
@@ -193,9 +193,9 @@ def _absolute(name: str) -> str:
 
 def _to_terminal(sources: list[str], allow_urls: bool, options: ScorerOptions) -> None:
     """Rows as a table, or as JSON Lines where stdout is no terminal."""
-    from mriqa.scoring.batch import columns_of, score_items, to_row
-    from mriqa.scoring.image_list import ImageList
-    from mriqa.scoring.progress import with_progress
+    from mriqa.progress import with_progress
+    from mriqa.scoring.jobs.batch import columns_of, score_items, to_row
+    from mriqa.scoring.jobs.image_list import ImageList
 
     with (
         tempfile.TemporaryDirectory(prefix="mriqa-") as folder,

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mriqa.cli.errors import plain_errors, say
+from mriqa.cli.exits import plain_errors, say
 from mriqa.cli.options import Crop, Device, Overwrite, Resize
 
 if TYPE_CHECKING:
     from mriqa.manifest import RatedImage
-    from mriqa.selection.mixture_choice import Chosen, FeaturesOf
+    from mriqa.selection.mixture.choice import Chosen, FeaturesOf
 
 DISTORTION_COLUMNS = ("distortion", "distortion_type", "dist_type", "dist")
 
@@ -85,16 +85,13 @@ def select(
 
     Exit code: 0 the subset is written; 2 nothing could be done.
     """
-    from mriqa.features import FeatureError
-    from mriqa.images import ImageError
     from mriqa.manifest import read_manifest
-    from mriqa.manifest_formats import SUFFIXES
-    from mriqa.scoring.tables import check_output
-    from mriqa.selection import SelectionError
-    from mriqa.selection.mixture_choice import Choice, choose
-    from mriqa.selection.mixture_files import column_of, write_subset
+    from mriqa.manifest.formats import SUFFIXES
+    from mriqa.scoring.jobs.tables import check_output
+    from mriqa.selection.mixture.choice import Choice, choose
+    from mriqa.selection.mixture.selection_files import column_of, write_subset
 
-    with plain_errors(SelectionError, FeatureError, ImageError, ValueError, OSError):
+    with plain_errors(ValueError, OSError):
         check_output(out, overwrite, SUFFIXES)
         if report is not None:
             check_output(report, overwrite, (".png",))

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mriqa.cli.access import Host, TokenFile, token_for
-from mriqa.cli.errors import plain_errors, say
+from mriqa.cli.exits import plain_errors, say
 from mriqa.cli.options import (
     BatchSize,
     Crop,
@@ -22,7 +22,7 @@ from mriqa.cli.options import (
     Temperature,
     TrustRemoteCode,
 )
-from mriqa.embedded.default_model import DEFAULT_MODEL
+from mriqa.embedded.packaged import DEFAULT_MODEL
 
 SECONDS_TO_FINISH = 30
 # Longer than a Retry-After: a client that comes back on the second must not find its connection being closed.

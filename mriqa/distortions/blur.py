@@ -11,8 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from .draws import uniform
-from .filters import correlate, gaussian_smooth
+from mriqa.distortions.draws import uniform
+from mriqa.distortions.filters import correlate, gaussian_smooth
 
 
 def gaussian_blur(images_BCHW: Tensor, sigma_B: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -7,7 +7,7 @@ images of the same shape and dtype in [0, 1]. The amount 0 is the identity.
 import torch
 from torch import Tensor
 
-from .color_spaces import lab_to_rgb, rgb_to_lab
+from mriqa.distortions.color_spaces import lab_to_rgb, rgb_to_lab
 
 
 def brighten(images_BCHW: Tensor, amount_B: Tensor, generator: torch.Generator | None = None) -> Tensor:

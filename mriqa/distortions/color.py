@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from .color_spaces import lab_to_rgb, rgb_to_gray, rgb_to_lab
-from .draws import uniform
-from .filters import gaussian_smooth
+from mriqa.distortions.color_spaces import lab_to_rgb, rgb_to_gray, rgb_to_lab
+from mriqa.distortions.draws import uniform
+from mriqa.distortions.filters import gaussian_smooth
 
 ALL_COLORS = 256
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .color_spaces import rgb_to_ycbcr, ycbcr_to_rgb
-from .draws import normal, uniform
+from mriqa.distortions.color_spaces import rgb_to_ycbcr, ycbcr_to_rgb
+from mriqa.distortions.draws import normal, uniform
 
 
 def white_noise(images_BCHW: Tensor, variance_B: Tensor, generator: torch.Generator | None = None) -> Tensor:

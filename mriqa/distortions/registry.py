@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from . import blur, brightness, color, compression, noise, sharpness_contrast, spatial
-from .levels import IDENTITY, LABELLED, NAMES, check_name, level_tables, parameter
+from mriqa.distortions import blur, brightness, color, compression, noise, sharpness_contrast, spatial
+from mriqa.distortions.levels import IDENTITY, LABELLED, NAMES, check_name, level_tables, parameter
 
 DistortionFunction = Callable[[Tensor, Tensor, torch.Generator | None], Tensor]
 

@@ -7,8 +7,8 @@ images of the same shape and dtype in [0, 1].
 import torch
 from torch import Tensor
 
-from .color_spaces import lab_to_rgb, rgb_to_lab
-from .filters import gaussian_smooth
+from mriqa.distortions.color_spaces import lab_to_rgb, rgb_to_lab
+from mriqa.distortions.filters import gaussian_smooth
 
 LINEAR_CONTRAST = -0.2
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .draws import normal, uniform
+from mriqa.distortions.draws import normal, uniform
 
 JITTER_ROUNDS = 5
 PATCH_SIDE, PATCH_REACH = 16, 8

@@ -19,14 +19,14 @@ from __future__ import annotations
 from mriqa.lazy import lazily
 
 _EXPORTS = {
-    "ENCODERS": "registry",
+    "ENCODERS": "encoders",
     "Encoder": "encoder",
     "FeatureError": "encoder",
     "callable_encoder": "encoder",
     "extract": "extraction",
     "lite_encoder": "convolutional",
     "lite_quality_encoder": "convolutional",
-    "load_encoder": "registry",
+    "load_encoder": "encoders",
     "timm_encoder": "convolutional",
     "vlm_encoder": "vlm",
 }

@@ -16,7 +16,7 @@ from PIL import Image
 
 from mriqa.embedded.lite_tower import ARCHITECTURE, LiteTower, LiteTowerConfig, imagenet_weights
 from mriqa.features.encoder import Encoder, FeatureError, digest, in_groups_of_shape
-from mriqa.scoring.views import ViewSettings
+from mriqa.views import ViewSettings
 
 COARSE = 4  # stride in pixels from which a stage counts
 LITE_VIEWS = ViewSettings(limit=672)  # as the embedded model sees pictures: larger ones are shrunk

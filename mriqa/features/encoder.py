@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mriqa.scoring.views import ViewSettings
+from mriqa.errors import UserError
+from mriqa.views import ViewSettings
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 FloatArray = npt.NDArray[np.float32]
 
 
-class FeatureError(ValueError):
+class FeatureError(UserError, ValueError):
     """An encoder that cannot be had, or features that cannot be used, as one sentence."""
 
 

@@ -20,8 +20,8 @@ from PIL import Image
 
 from mriqa.features.encoder import Encoder, FeatureError, FloatArray, as_rows
 from mriqa.images import load_image
-from mriqa.scoring.progress import with_progress
-from mriqa.scoring.views import ViewSettings, views
+from mriqa.progress import with_progress
+from mriqa.views import ViewSettings, views
 
 if TYPE_CHECKING:
     from mriqa.tower_cache import TowerCache

@@ -17,17 +17,16 @@
 All take embeddings (B, D) and ranks (B,) or, for vector ranks such as gaze directions, (B, R); all compute in at least
 float32 and hold nothing larger than (B, B).
 
-`ConOrdModel` puts them to use on their own: a vision encoder trained with ConOrd by `recipes/conord.py`.
+`mriqa.conord.ConOrdModel` puts them to use on their own: a vision encoder trained with ConOrd by `recipes/conord.py`.
 """
 
 from mriqa.heads.center import ReferencePoints, center_loss, rank_bins
-from mriqa.heads.checks import HeadError
-from mriqa.heads.conord import conord_loss
-from mriqa.heads.encoder_model import ConOrdModel
 from mriqa.heads.gather import gather_batch
+from mriqa.heads.inputs import HeadError
 from mriqa.heads.mae import mae_loss
 from mriqa.heads.neighbours import RankIndex
 from mriqa.heads.ocl import ocl_loss
+from mriqa.heads.ordinal_contrast import conord_loss
 from mriqa.heads.pairs import angular_gaps, l1_gaps, l2_gaps
 from mriqa.heads.rnc import rnc_loss
 from mriqa.heads.supcon import supcon_loss
@@ -36,7 +35,6 @@ from mriqa.heads.weightings import LearnableWeighting, Weighting
 
 __all__ = [
     "WEIGHTING_NAMES",
-    "ConOrdModel",
     "HeadError",
     "LearnableWeighting",
     "RankIndex",

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mriqa.heads.checks import HeadError, as_embeddings, as_ranks, check_choice, check_positive
 from mriqa.heads.gather import gather_batch
+from mriqa.heads.inputs import HeadError, as_embeddings, as_ranks, check_choice, check_positive
 
 INITIALISATIONS = ["random", "zeros", "trunc_normal", "kaiming_normal"]
 

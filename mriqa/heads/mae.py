@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from mriqa.heads.checks import check_positive
+from mriqa.heads.inputs import check_positive
 from mriqa.heads.pairs import RankDistance, batch_of, diagonal, similarity
 
 

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mriqa.heads.checks import HeadError, as_embeddings, as_ranks, check_choice
+from mriqa.heads.inputs import HeadError, as_embeddings, as_ranks, check_choice
 from mriqa.heads.saved import read_about
 
 INDEX_FILE = "index.json"

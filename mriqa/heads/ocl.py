@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mriqa.heads.center import rank_bins
-from mriqa.heads.checks import check_positive
+from mriqa.heads.inputs import check_positive
 from mriqa.heads.pairs import batch_of, diagonal, l1_gaps, mean_over_positives, similarity
 
 

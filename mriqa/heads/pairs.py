@@ -12,8 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mriqa.heads.checks import HeadError, as_embeddings, as_ranks, check_choice
 from mriqa.heads.gather import gather_batch
+from mriqa.heads.inputs import HeadError, as_embeddings, as_ranks, check_choice
 
 RankDistance = Callable[[Tensor], Tensor]
 """Ranks (B, R) to the distances between them (B, B), not negative, 0 where they are tied."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mriqa.heads.checks import check_positive
+from mriqa.heads.inputs import check_positive
 from mriqa.heads.pairs import RankDistance, batch_of, diagonal, similarity
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from mriqa.heads.checks import HeadError
+from mriqa.heads.inputs import HeadError
 
 
 def read_about(path: Path, form: str, kind: str, required: Collection[str] = ()) -> dict[str, Any]:

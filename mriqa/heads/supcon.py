@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from mriqa.heads.center import rank_bins
-from mriqa.heads.checks import check_positive
+from mriqa.heads.inputs import check_positive
 from mriqa.heads.pairs import batch_of, diagonal, l1_gaps, mean_over_positives, similarity
 
 

@@ -20,7 +20,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from mriqa.heads.checks import check_positive
+from mriqa.heads.inputs import check_positive
 
 LogAffinity = Callable[[Tensor, float], Tensor]
 LogDisparity = Callable[[Tensor], Tensor]

@@ -6,11 +6,10 @@ files = plan_upload(run, text)           # what would be uploaded, and what is l
 push(files.uploads, "you/your-model")    # private, in one commit
 """
 
-from mriqa.hub.card import CardOptions, write_card
-from mriqa.hub.errors import HubError
-from mriqa.hub.files import Plan, Upload, merged_model, plan_upload
-from mriqa.hub.push import check_repo, push
-from mriqa.hub.run import Run, read_run
+from mriqa.hub.model_card import CardOptions, write_card
+from mriqa.hub.publishing import check_repo, push
+from mriqa.hub.run import HubError, Run, read_run
+from mriqa.hub.upload_plan import Plan, Upload, merged_model, plan_upload
 
 __all__ = [
     "CardOptions",

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mriqa.hub.data import EMBEDDED, validation_name
-from mriqa.hub.errors import HubError
-from mriqa.hub.run import DEMO_RUN, RESULTS_FILE, Run, read_evaluation
+from mriqa.hub.data_sources import EMBEDDED, validation_name
+from mriqa.hub.run import DEMO_RUN, RESULTS_FILE, HubError, Run, read_evaluation
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from mriqa.answers import AnswerFormat, load_format
-from mriqa.hub.errors import HubError
+from mriqa.errors import UserError
 from mriqa.models import ADAPTER_FILE, HUB_NAME, load_scoring_settings
 
 MODEL_DIR, CONFIG_FILE, LOG_FILE, RESULTS_FILE = "model", "resolved_config.yaml", "training_log.json", "results.json"
@@ -26,6 +26,10 @@ DEMO_RUN = "mr_grpo"
 CARD_FILE = "MODEL_CARD.md"
 LITE_TOWER = "mriqa_lite_tower"
 FRAMEWORK_VERSION = re.compile(r"^- ([A-Za-z][\w ]*): (\d\S*)$", re.MULTILINE)
+
+
+class HubError(UserError, ValueError):
+    """A run that cannot be described or published, or a hub that refused."""
 
 
 @dataclass(frozen=True)

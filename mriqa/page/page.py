@@ -11,8 +11,8 @@ import gradio as gr
 
 from mriqa.images import ImageError
 from mriqa.page import drawings
+from mriqa.page.intake import UploadsOnly, upload_field
 from mriqa.page.judge import COPY, DISTORTIONS, ORDERS, Judge, Judged, Upload, in_order
-from mriqa.page.uploads import UploadsOnly, upload_field
 from mriqa.scoring.reading import BackendError
 from mriqa.serving.limits import MIB
 

@@ -10,13 +10,15 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mriqa.errors import UserError
+
 if TYPE_CHECKING:
     from mriqa.manifest import RatedImage
 
 PAIRWISE = ("margin", "ranking")
 
 
-class SettingsError(ValueError):
+class SettingsError(UserError, ValueError):
     """Settings or data that cannot train, as one sentence that names the setting and the cure."""
 
 

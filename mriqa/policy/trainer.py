@@ -26,8 +26,8 @@ from mriqa.policy.checks import SettingsError, check_rollout_size
 from mriqa.policy.numerics import FiniteUpdates
 from mriqa.policy.resuming import ResumableRollouts
 from mriqa.policy.rollouts import SharedPrefillRollouts
+from mriqa.policy.score_statistics import score_statistics
 from mriqa.policy.shared_update import SharedPrefixUpdate
-from mriqa.policy.statistics import score_statistics
 from mriqa.policy.token_credit import TokenCredit
 from mriqa.policy.validation import ScoreValidation, Validation
 
@@ -53,7 +53,7 @@ class _ScoreTrainer(FiniteUpdates, SafeCheckpoints, ScoreValidation):
 
 
 class ScoreSFTTrainer(_ScoreTrainer, SFTTrainer):
-    """TRL's SFTTrainer on `mriqa.policy.data.answer_dataset`: the warm start."""
+    """TRL's SFTTrainer on `mriqa.policy.training_sets.answer_dataset`: the warm start."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class ScoreGRPOTrainer(
     SharedPrefixUpdate,
     GRPOTrainer,
 ):
-    """TRL's GRPOTrainer on `mriqa.policy.data.policy_dataset`.
+    """TRL's GRPOTrainer on `mriqa.policy.training_sets.policy_dataset`.
 
     Args (beside GRPOTrainer's):
         answer_format: how a score is asked for and read off a completion.
@@ -84,7 +84,7 @@ class ScoreGRPOTrainer(
             process sampled them; "local" compares those of each process only (the published setting), and then every
             process must hold whole groups.
         validation: what `evaluate()` scores; None where evaluation is off.
-        views: how `mriqa score` is to look at pictures (`mriqa.scoring.views`), saved beside the weights.
+        views: how `mriqa score` is to look at pictures (`mriqa.views`), saved beside the weights.
         auxiliary: a head to train beside the policy (`mriqa.policy.auxiliary`); none by default.
 
     A reward function is called with TRL's arguments. Under "global" with several processes it is called on the whole

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from mriqa.answers import AnswerFormat
+from mriqa.errors import UserError
 
 
-class ReadoutError(ValueError):
+class ReadoutError(UserError, ValueError):
     """A readout that this model or answer format cannot give, as one sentence naming another."""
 
 
-class BackendError(RuntimeError):
+class BackendError(UserError, RuntimeError):
     """A backend that does not start, does not answer or has died, as one sentence naming the cure."""
 
 

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from mriqa.answers import AnswerFormat, load_format
-from mriqa.embedded.default_model import DEFAULT_MODEL
+from mriqa.embedded.packaged import DEFAULT_MODEL
 from mriqa.images import ImageError, load_image
 from mriqa.models import SETTINGS_FILE, ModelError, ScoringSettings, load_scoring_settings, load_vlm, model_folder
 from mriqa.scoring.backend import BACKENDS, Backend, Readout, TransformersBackend, open_backend
@@ -23,7 +23,7 @@ from mriqa.scoring.digit_tree import DigitTree
 from mriqa.scoring.generation import GenerationReadout, default_max_tokens
 from mriqa.scoring.reading import Distribution, Reading, ReadoutError, distribution, summarise
 from mriqa.scoring.second_opinion import Head, load_head
-from mriqa.scoring.views import ViewSettings, views
+from mriqa.views import ViewSettings, views
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
@@ -75,7 +75,7 @@ class Scorer:
         batch_size: views that go through the model together.
         samples, temperature: of the sample readout.
         max_new_tokens: of a generated answer; 32 by default, 1024 for formats that think.
-        views: crops to average, as `mriqa.scoring.views.ViewSettings` or its dict; the whole image by default.
+        views: crops to average, as `mriqa.views.ViewSettings` or its dict; the whole image by default.
         seed: of the sample readout. The same images in the same batches get the same scores.
         structured: hold generated answers to the grammar, so that all of them parse, where there are few enough to
             list: not where they think first.
@@ -187,7 +187,7 @@ class Scorer:
             raise TypeError("score() takes a list of images; put a single one in a list.")
         scores = self.stream(images)
         if progress:
-            from mriqa.scoring.progress import with_progress
+            from mriqa.progress import with_progress
 
             scores = with_progress(scores, total=len(images))
         return list(scores)

@@ -27,8 +27,8 @@ class Head(Protocol):
 
 def load_head(model_dir: str | Path, name: str) -> Head:
     """The head `name` in a saved model's folder. Raises ModelError where there is none, or a broken one."""
-    from mriqa.heads.auxiliary import HeadScorer
-    from mriqa.heads.checks import HeadError
+    from mriqa.heads.inputs import HeadError
+    from mriqa.heads.neighbour_head import HeadScorer
 
     folder = Path(model_dir) / name
     if Path(name).name != name or not folder.is_dir():

@@ -21,11 +21,11 @@ budget is a count and a float a fraction: 1 is one sample, 1.0 all of them. Bad 
 """
 
 from mriqa.selection.budgets import Budget, count_of
-from mriqa.selection.checks import SelectionError
+from mriqa.selection.inputs_check import SelectionError
 from mriqa.selection.ppr import ppc, ppc_matrix, ppr, ppr_stability
-from mriqa.selection.presta import Presta, presta, presta_joint
+from mriqa.selection.presta.greedy import Presta, presta, presta_joint
 from mriqa.selection.q_diverse import q_diverse
-from mriqa.selection.registry import INPUTS, SELECTORS, load
+from mriqa.selection.selectors import INPUTS, SELECTORS, load
 
 __all__ = [
     "INPUTS",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mriqa.selection.budgets import Budget, count_of
-from mriqa.selection.checks import FloatArray, IndexArray, SelectionError, as_features
+from mriqa.selection.inputs_check import FloatArray, IndexArray, SelectionError, as_features
 from mriqa.selection.k_center import farthest_first
 
 

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from mriqa.selection.budgets import Budget, count_of
-from mriqa.selection.checks import (
+from mriqa.selection.distances import median_distance, rbf, squared_distances
+from mriqa.selection.inputs_check import (
     FloatArray,
     IndexArray,
     SelectionError,
@@ -27,7 +28,6 @@ from mriqa.selection.checks import (
     check_choice,
     check_same_width,
 )
-from mriqa.selection.distances import median_distance, rbf, squared_distances
 
 BLOCK = 4096  # rows of Nyström features at once
 STEPS = 2000

@@ -16,7 +16,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mriqa.selection.checks import FloatArray, SelectionError, as_features, as_floats, as_varied_scores, check_between
+from mriqa.selection.inputs_check import (
+    FloatArray,
+    SelectionError,
+    as_features,
+    as_floats,
+    as_varied_scores,
+    check_between,
+)
 
 COLUMN_BLOCK = 256  # columns centred at once, in float64: 20 MB for 10,000 samples
 

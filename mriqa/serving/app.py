@@ -19,7 +19,7 @@ from mriqa.scoring.reading import BackendError
 from mriqa.serving.batching import Batcher
 from mriqa.serving.gate import Gate, Occupancy
 from mriqa.serving.limits import Limits
-from mriqa.serving.metrics import CONTENT_TYPE, Metrics
+from mriqa.serving.prometheus import CONTENT_TYPE, Metrics
 from mriqa.serving.uploads import open_upload
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from skimage import data
 
 from mriqa import Scorer
-from mriqa.embedded.default_model import default_model_folder
+from mriqa.embedded.packaged import default_model_folder
 from mriqa.manifest import read_manifest
 
 

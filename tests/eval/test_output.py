@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from mriqa.eval import markdown_table, plots, print_table, write_json, write_markdown
-from mriqa.eval.files import replacing
+from mriqa.files import replacing
 
 RESULTS = {
     "warm start": {"n": 100, "srcc": 0.84, "plcc": math.nan, "srcc_ci": [0.8, 0.88]},

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mriqa.embedded import build_tiny_fastvlm, build_tiny_qwen3_vl
 from mriqa.features import FeatureError, extract, load_encoder, timm_encoder, vlm_encoder
-from mriqa.features.registry import TIMM_NAMES
+from mriqa.features.encoders import TIMM_NAMES
 from mriqa.models import load_vlm
 
 

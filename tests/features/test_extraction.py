@@ -15,7 +15,7 @@ from PIL import Image
 
 from mriqa.features import FeatureError, callable_encoder, extract
 from mriqa.images import ImageError
-from mriqa.scoring.views import ViewSettings, views
+from mriqa.views import ViewSettings, views
 
 
 @pytest.fixture

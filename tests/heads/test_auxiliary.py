@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from mriqa.heads import HeadError
-from mriqa.heads.auxiliary import AuxiliaryHead, HeadScorer
+from mriqa.heads.neighbour_head import AuxiliaryHead, HeadScorer
 
 FEATURES, IMAGES = 12, 7
 

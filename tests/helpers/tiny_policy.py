@@ -8,9 +8,9 @@ from typing import Any
 
 from mriqa.answers import load_format
 from mriqa.models import load_vlm
-from mriqa.policy.config import ScoreGRPOConfig
-from mriqa.policy.data import policy_dataset
 from mriqa.policy.trainer import ScoreGRPOTrainer
+from mriqa.policy.training_sets import policy_dataset
+from mriqa.training.config import ScoreGRPOConfig
 
 FORMAT = load_format("non_thinking")
 

@@ -15,7 +15,7 @@ from huggingface_hub import constants
 from PIL import Image
 
 from mriqa import Scorer
-from mriqa.heads.auxiliary import AuxiliaryHead, HeadScorer
+from mriqa.heads.neighbour_head import AuxiliaryHead, HeadScorer
 from mriqa.models import model_folder
 
 from .conftest import invoke, one_sentence

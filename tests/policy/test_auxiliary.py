@@ -24,19 +24,19 @@ from trl import GRPOTrainer
 
 import mriqa.reward
 from mriqa.answers import load_format
-from mriqa.heads.auxiliary import AuxiliaryHead
+from mriqa.heads.neighbour_head import AuxiliaryHead
 from mriqa.manifest import write_manifest
 from mriqa.models import load_vlm
 from mriqa.policy.auxiliary import Auxiliary, AuxiliaryObjective, check_auxiliary
 from mriqa.policy.checkpoints import CheckpointError, find_checkpoint
 from mriqa.policy.checks import SettingsError
-from mriqa.policy.config import ScoreGRPOConfig
-from mriqa.policy.data import policy_dataset
 from mriqa.policy.exact import ExactScoreTrainer
 from mriqa.policy.numerics import ROWS_FIELD, NotFiniteError
 from mriqa.policy.prompt_groups import split_by_prompt
 from mriqa.policy.shared_update import SharedPrefixUpdate
+from mriqa.policy.training_sets import policy_dataset
 from mriqa.policy.validation import Validation
+from mriqa.training.config import ScoreGRPOConfig
 
 WEIGHT = 0.3
 

@@ -13,13 +13,13 @@ import torch
 import mriqa.reward
 from mriqa.answers import load_format
 from mriqa.embedded import build_tiny_qwen3_vl
-from mriqa.policy import runs
 from mriqa.policy.cached_tower import cache_towers, cache_towers_like
-from mriqa.policy.config import RunArguments, ScoreGRPOConfig
-from mriqa.policy.data import policy_dataset
 from mriqa.policy.trainer import ScoreGRPOTrainer
+from mriqa.policy.training_sets import policy_dataset
 from mriqa.policy.vision import freeze_vision, vision_towers
 from mriqa.tower_cache import TowerCache
+from mriqa.training import runs
+from mriqa.training.config import RunArguments, ScoreGRPOConfig
 
 FAMILIES = (*tiny_families.FAMILIES, "llava")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mriqa.policy.checks import SettingsError, check_images, check_rewards, check_rollout_size
-from mriqa.policy.runs import evenly_spread
+from mriqa.training.runs import evenly_spread
 
 ROLLOUT: dict[str, Any] = {
     "images": 100,

@@ -20,10 +20,10 @@ from mriqa.answers import load_format
 from mriqa.manifest import write_manifest
 from mriqa.models import load_vlm
 from mriqa.policy.checks import SettingsError
-from mriqa.policy.config import ScoreGRPOConfig
-from mriqa.policy.data import policy_dataset
 from mriqa.policy.exact import ExactScoreTrainer, outcome_kl
+from mriqa.policy.training_sets import policy_dataset
 from mriqa.shared_prefix.score_tree import AnswerTree, ScoreTree, score_texts
+from mriqa.training.config import ScoreGRPOConfig
 
 FORMAT = load_format("tiny")
 TEMPERATURE = 0.7

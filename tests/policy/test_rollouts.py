@@ -12,10 +12,10 @@ from PIL import Image
 from mriqa.answers import load_format
 from mriqa.models import load_vlm
 from mriqa.policy.checks import SettingsError
-from mriqa.policy.config import ScoreGRPOConfig
-from mriqa.policy.data import policy_dataset
 from mriqa.policy.prompts_once import distinct_conversations
 from mriqa.policy.trainer import ScoreGRPOTrainer
+from mriqa.policy.training_sets import policy_dataset
+from mriqa.training.config import ScoreGRPOConfig
 
 FORMAT = load_format("non_thinking")
 GROUP = 3

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mriqa.policy.statistics import score_statistics
+from mriqa.policy.score_statistics import score_statistics
 
 NAN = float("nan")
 

@@ -13,10 +13,10 @@ from mriqa.answers import load_format
 from mriqa.embedded.tokenizer import train_tokenizer
 from mriqa.models import load_vlm
 from mriqa.policy.checks import SettingsError
-from mriqa.policy.config import ScoreGRPOConfig
-from mriqa.policy.data import policy_dataset
 from mriqa.policy.token_credit import format_advantages, score_token_span, score_tokens
 from mriqa.policy.trainer import ScoreGRPOTrainer
+from mriqa.policy.training_sets import policy_dataset
+from mriqa.training.config import ScoreGRPOConfig
 
 NON_THINKING, THINKING = load_format("non_thinking"), load_format("thinking")
 

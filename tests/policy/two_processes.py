@@ -15,10 +15,10 @@ from mriqa.answers import load_format
 from mriqa.manifest import read_manifest
 from mriqa.models import load_vlm
 from mriqa.policy.checks import SettingsError
-from mriqa.policy.config import ScoreGRPOConfig
-from mriqa.policy.data import policy_dataset
 from mriqa.policy.trainer import ScoreGRPOTrainer
+from mriqa.policy.training_sets import policy_dataset
 from mriqa.policy.validation import Validation
+from mriqa.training.config import ScoreGRPOConfig
 
 model_path, manifest, folder = sys.argv[1:]
 answer_format = load_format("non_thinking")

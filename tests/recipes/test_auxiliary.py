@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 import mriqa
-from mriqa.heads.auxiliary import HeadScorer
+from mriqa.heads.neighbour_head import HeadScorer
 from mriqa.manifest import read_manifest
 
 

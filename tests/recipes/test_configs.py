@@ -11,7 +11,7 @@ import sft
 import yaml
 
 from mriqa.policy.checks import SettingsError, check_rollout_size
-from mriqa.policy.config import parse_options, write_resolved_config
+from mriqa.training.config import parse_options, write_resolved_config
 
 CONFIGS = Path(mr_grpo.__file__).parent / "configs"
 GRPO = sorted(path for path in CONFIGS.glob("*.yaml") if "sft" not in path.name)

@@ -14,7 +14,8 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
-from mriqa.heads import ConOrdModel, angular_gaps
+from mriqa.conord import ConOrdModel
+from mriqa.heads import angular_gaps
 
 CONFIGS = Path(__file__).parents[2] / "recipes" / "configs" / "conord"
 TINY = [
@@ -286,7 +287,7 @@ TABLE_8 = {  # learning rate, batch size, k
 
 
 def test_configs_are_those_of_the_paper():
-    import conord_options
+    import mriqa.conord.recipe_options as conord_options
 
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == set(TABLE_8)
     for name, (rate, batch, k) in TABLE_8.items():

@@ -13,7 +13,7 @@ from PIL import Image
 
 import mriqa
 from mriqa.answers import load_format
-from mriqa.heads.auxiliary import AuxiliaryHead, HeadScorer
+from mriqa.heads.neighbour_head import AuxiliaryHead, HeadScorer
 from mriqa.models import ModelError
 from mriqa.scoring.prompts import prompt_batch
 from mriqa.scoring.reading import ReadoutError

@@ -11,9 +11,9 @@ from PIL import Image
 
 from mriqa.manifest import RatedImage, read_manifest, write_manifest
 from mriqa.selection import SELECTORS, SelectionError, kmm, ppc, ppr, presta
-from mriqa.selection.mixture import choose_parts, read_mixture, read_parts
-from mriqa.selection.mixture_choice import ALL, Choice, choose
-from mriqa.selection.mixture_files import column_of, write_subset
+from mriqa.selection.mixture.choice import ALL, Choice, choose
+from mriqa.selection.mixture.parts import choose_parts, read_mixture, read_parts
+from mriqa.selection.mixture.selection_files import column_of, write_subset
 
 
 def rated(count: int, dataset: str = "set", seed: int = 0) -> list[RatedImage]:

@@ -1,0 +1,205 @@
+"""Vision encoders by name: pixels to one feature vector, from timm, transformers or the embedded EfficientNet-Lite0.
+
+    timm:vit_base_patch16_clip_224.openai      ViT-B of CLIP, ConOrd's encoder (Appendix B)
+    timm:resnet18                              any model of timm
+    transformers:FOLDER_OR_HUB_NAME            any vision model of transformers, of CLIP's kind the vision half
+    embedded                                   EfficientNet-Lite0 with ImageNet weights, no download
+
+An encoder says in plain JSON what it is (`about`), so that a saved one is built again without weights from elsewhere.
+Weights are read from safetensors; code that ships with a model never runs.
+
+Legend: B images, C channels, H W pixels, F features.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mriqa.heads.inputs import HeadError
+
+CLIP_VIT_B = "timm:vit_base_patch16_clip_224.openai"
+EMBEDDED = "embedded"
+OFFLINE_CURE = "check the name and the network, or take random weights (pretrained=False)"
+
+
+class Encoder(nn.Module):
+    """Pixels, uint8 or 0..255 (B, 3, H, W), to features (B, F).
+
+    Attributes:
+        about: what the network is, as plain JSON; `rebuild_encoder` makes it again.
+        width: number of features F.
+        size: side in pixels of the pictures it was made for.
+        frozen: whether it stays as it is: no gradients, and batch statistics that do not move.
+    """
+
+    mean_C11: Tensor
+    std_C11: Tensor
+
+    def __init__(self, network: nn.Module, about: dict[str, Any]):
+        super().__init__()
+        self.network = network
+        self.about = about
+        self.size: int = about["size"]
+        self.frozen = False
+        self.register_buffer("mean_C11", torch.tensor(about["mean"])[:, None, None], persistent=False)
+        self.register_buffer("std_C11", torch.tensor(about["std"])[:, None, None], persistent=False)
+        self.width: int = self._measured_width()
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        pixels_BCHW = pixels_BCHW.to(self.mean_C11.dtype)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            found = self.network((pixels_BCHW / 255 - self.mean_C11) / self.std_C11)
+        return _pooled(found)
+
+    def freeze(self) -> None:
+        """Keep the weights as they are from now on."""
+        self.frozen = True
+        self.network.requires_grad_(False)
+        self.network.eval()
+
+    def train(self, mode: bool = True) -> Encoder:
+        return super().train(mode and not self.frozen)
+
+    @torch.no_grad()
+    def _measured_width(self) -> int:
+        self.eval()
+        return self(torch.zeros(1, 3, self.size, self.size)).shape[1]
+
+
+def build_encoder(name: str, pretrained: bool = True) -> Encoder:
+    """The encoder of a name as above, with its published weights, or with random ones from torch's generator.
+
+    Raises:
+        HeadError: no such encoder, its weights cannot be had, or its library is not installed.
+    """
+    kind, _, rest = name.partition(":")
+    if name == EMBEDDED:
+        return Encoder(
+            _lite(pretrained), {"kind": EMBEDDED, "size": 224, "mean": [127 / 255] * 3, "std": [128 / 255] * 3}
+        )
+    if kind == "timm" and rest:
+        return _from_timm(rest, pretrained)
+    if kind == "transformers" and rest:
+        return _from_transformers(rest, pretrained)
+    raise HeadError(f"There is no encoder {name!r}: write timm:NAME, transformers:NAME or {EMBEDDED}.")
+
+
+def rebuild_encoder(about: dict[str, Any]) -> Encoder:
+    """The encoder that `about` describes, with random weights. HeadError where it describes none."""
+    try:
+        if about["kind"] == EMBEDDED:
+            return Encoder(_lite(pretrained=False), about)
+        if about["kind"] == "timm":
+            import timm
+
+            return Encoder(timm.create_model(about["name"], pretrained=False, num_classes=0), about)
+        if about["kind"] == "transformers":
+            from transformers import AutoConfig
+
+            return Encoder(_vision_tower(AutoConfig.for_model(**about["config"])), about)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise HeadError(f"The encoder's description cannot be used ({error}); save the model again.") from error
+    raise HeadError(f"The encoder's description names the unknown kind {about['kind']!r}; save the model again.")
+
+
+class LiteStatistics(nn.Module):
+    """EfficientNet-Lite0's stride-4 and stride-16 stages as mean and spread of their local statistics (B, 544).
+
+    As in `mriqa.embedded.lite_tower`, in cells of 32 pixels, but differentiable where a cell is flat.
+    """
+
+    EPS = 1e-6
+
+    def __init__(self, backbone: nn.Module):
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        parts = []
+        for features_BCHW, stride in zip(self.backbone(images_BCHW), (4, 16), strict=True):
+            window = min(32 // stride, *features_BCHW.shape[2:])
+            mean_BCHW = F.avg_pool2d(features_BCHW, window)
+            variance_BCHW = F.avg_pool2d(features_BCHW.square(), window) - mean_BCHW.square()
+            parts += [mean_BCHW.flatten(2), (variance_BCHW.clamp_min(0) + self.EPS).sqrt().flatten(2)]
+        spreads = [(part_BCn.var(dim=2, correction=0) + self.EPS).sqrt() for part_BCn in parts]
+        return torch.cat([*(part_BCn.mean(dim=2) for part_BCn in parts), *spreads], dim=1)
+
+
+def _lite(pretrained: bool) -> nn.Module:
+    from mriqa.embedded.lite_tower import lite_trunk
+
+    return LiteStatistics(lite_trunk(pretrained))
+
+
+def _from_timm(name: str, pretrained: bool) -> Encoder:
+    import timm
+
+    architecture = name.partition(".")[0]
+    if not timm.is_model(architecture):
+        near = get_close_matches(architecture, timm.list_models(), n=1)
+        raise HeadError(f"timm has no model {name!r}{f'; did you mean {near[0]!r}?' if near else '.'}")
+    try:
+        network = timm.create_model(name, pretrained=pretrained, num_classes=0)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise HeadError(f"timm cannot make {name!r} ({_one_line(error)}); {OFFLINE_CURE}.") from error
+    data = timm.data.resolve_model_data_config(network)
+    about = {"kind": "timm", "name": name, "size": data["input_size"][-1]}
+    return Encoder(network, {**about, "mean": list(data["mean"]), "std": list(data["std"])})
+
+
+def _from_transformers(name: str, pretrained: bool) -> Encoder:
+    from transformers import AutoConfig, AutoImageProcessor, AutoModel
+
+    try:
+        config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
+        whole = AutoModel.from_pretrained(name, use_safetensors=True, trust_remote_code=False) if pretrained else None
+    except (OSError, ValueError) as error:
+        raise HeadError(f"transformers cannot load {name!r} ({_one_line(error)}); {OFFLINE_CURE}.") from error
+    network = _vision_tower(config)
+    if whole is not None:
+        network.model.load_state_dict(getattr(whole, "vision_model", whole).state_dict())
+    about = {
+        "kind": "transformers",
+        "name": Path(name).name,
+        "config": network.model.config.to_diff_dict() | {"model_type": network.model.config.model_type},
+        "size": int(getattr(network.model.config, "image_size", 224)),
+        "mean": list(processor.image_mean or [0.0] * 3),
+        "std": list(processor.image_std or [1.0] * 3),
+    }
+    return Encoder(network, about)
+
+
+class _VisionTower(nn.Module):
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels_BCHW: Tensor) -> Tensor:
+        found = self.model(pixel_values=pixels_BCHW)
+        pooled = getattr(found, "pooler_output", None)
+        return found.last_hidden_state if pooled is None else pooled
+
+
+def _vision_tower(config: Any) -> Any:
+    """The vision model of a configuration, or of its vision half, with random weights."""
+    from transformers import AutoModel
+
+    return _VisionTower(AutoModel.from_config(getattr(config, "vision_config", config)))
+
+
+def _pooled(found: Tensor) -> Tensor:
+    """One vector for each image (B, F) of a vector, tokens (B, T, F) or a map (B, F, H, W)."""
+    if found.ndim == 3:
+        return found.mean(dim=1)
+    return found.flatten(2).mean(dim=2) if found.ndim > 3 else found
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200].rstrip(".")

@@ -1,0 +1,269 @@
+"""A scorer of its own: vision encoder, projection to the unit sphere, and ranks by nearest neighbours (ConOrd, §3.4).
+
+    from mriqa.heads import ConOrdModel
+    ConOrdModel.load("outputs/conord/split-00/model").predict(["a.jpg", "b.png"])     # ranks on their own scale
+
+`recipes/conord.py` trains it. Of pictures it sees crops and averages their embeddings; of videos, frames by the vision
+encoder and clips by a motion encoder, both averaged, laid side by side and projected together (Appendix B.3).
+
+A saved model is a folder: `conord.json` (what it is), `model.safetensors` (weights) and `index/` (`RankIndex`). It
+appears whole or not at all.
+
+Legend: B batch, V views of a picture, F features, D embedding width, N items, M clips, T frames, R numbers in a rank.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mriqa.conord.backbone import CLIP_VIT_B, Encoder, build_encoder, rebuild_encoder
+from mriqa.conord.crops import CropSettings, as_pixels, crops
+from mriqa.conord.video_frames import VideoSettings, read_video
+from mriqa.conord.video_motion import DEPTHS, STEM, MotionEncoder
+from mriqa.heads.inputs import HeadError
+from mriqa.heads.neighbours import RankIndex
+from mriqa.heads.saved import read_about
+from mriqa.images import load_image
+
+FORMAT = "mriqa-conord-1"
+ABOUT_FILE, WEIGHTS_FILE, INDEX_FOLDER = "conord.json", "model.safetensors", "index"
+
+View = Tensor | tuple[Tensor, Tensor]
+"""Pixels (3, H, W) of a crop, or a video's frames (N, 3, H, W) and clips (M, 3, T, H', W'), all uint8; or features (F,)
+that were computed before; or a batch of one of these."""
+Source = str | Path | bytes | Image.Image
+
+
+@dataclass(frozen=True)
+class MotionSettings:
+    """The motion encoder of a video model, and what it is shown. Depths and stem are SlowFast R50's."""
+
+    video: VideoSettings = field(default_factory=VideoSettings)
+    depths: tuple[int, ...] = DEPTHS
+    stem: int = STEM
+
+
+class Projection(nn.Module):
+    """Features (B, F) to the unit sphere (B, D): standardised where asked for, one linear layer, norm 1."""
+
+    mean_F: Tensor
+    std_F: Tensor
+
+    def __init__(self, features: int, width: int):
+        super().__init__()
+        self.register_buffer("mean_F", torch.zeros(features))
+        self.register_buffer("std_F", torch.ones(features))
+        self.linear = nn.Linear(features, width)
+
+    def standardise(self, features_NF: Tensor) -> None:
+        """From now on give each feature the mean 0 and the deviation 1 that it has not over these."""
+        self.mean_F.copy_(features_NF.mean(dim=0))
+        self.std_F.copy_(features_NF.std(dim=0).clamp_min(1e-6))
+
+    def forward(self, features_BF: Tensor) -> Tensor:
+        return F.normalize(self.linear((features_BF - self.mean_F) / self.std_F), dim=1)
+
+
+class ConOrdModel(nn.Module):
+    """Pictures or videos to embeddings, and by their neighbours to ranks.
+
+    Arguments:
+        encoder: of pictures, and of a video's frames.
+        width: embedding width D.
+        views: the crops of a picture, or how a video's frames are cropped.
+        motion: makes it a model of videos.
+        k: neighbours that a rank is the mean of (eq. 10).
+
+    Attributes:
+        index: embeddings and ranks of the training set; `predict` needs it.
+        rank_names: what the numbers of a rank are, such as ["mos"] or ["pitch", "yaw"].
+    """
+
+    def __init__(
+        self, encoder: Encoder, width: int, views: CropSettings, motion: MotionSettings | None = None, k: int = 10
+    ):
+        super().__init__()
+        self.encoder = encoder
+        self.views, self.motion_settings, self.k = views, motion, k
+        self.motion = MotionEncoder(motion.depths, motion.stem) if motion else None
+        self.projection = Projection(encoder.width + (self.motion.width if self.motion else 0), width)
+        self.index: RankIndex | None = None
+        self.rank_names: list[str] = ["rank"]
+
+    @classmethod
+    def build(cls, encoder: str = CLIP_VIT_B, pretrained: bool = True, width: int = 512, **others: Any) -> ConOrdModel:
+        """A model to train, of an encoder by name (`mriqa.conord.backbone`); others are as for the constructor.
+
+        Raises:
+            HeadError: no such encoder, or its weights cannot be had.
+        """
+        made = build_encoder(encoder, pretrained)
+        others.setdefault("views", CropSettings(crop=made.size))
+        return cls(made, width, **others)
+
+    @property
+    def device(self) -> torch.device:
+        return self.projection.linear.weight.device
+
+    def forward(self, views_B: View) -> Tensor:
+        """Embeddings (B, D) on the unit sphere of a batch of views."""
+        return self.projection(self.features(views_B))
+
+    def features(self, views_B: View) -> Tensor:
+        """What is projected (B, F): of pictures the encoder's features, of videos the frames' mean beside motion.
+
+        Features that were computed before (B, F) are handed on: those of a frozen encoder need computing only once.
+        """
+        if isinstance(views_B, Tensor):
+            return views_B if views_B.ndim == 2 else self.encoder(views_B)
+        frames_BN3HW, clips_BM3THW = views_B
+        assert self.motion is not None
+        spatial_BF = self.encoder(frames_BN3HW.flatten(0, 1)).unflatten(0, frames_BN3HW.shape[:2]).mean(dim=1)
+        return torch.cat([spatial_BF, self.motion(clips_BM3THW)], dim=1)
+
+    def look(self, source: Source) -> list[View]:
+        """The views of a picture or video, as many for each: three crops of a picture, one of a video.
+
+        Raises:
+            ImageError: it cannot be used (`VideoError` where it is a video).
+            HeadError: a video that is not a path.
+        """
+        return look(source, self.views, self.motion_settings.video if self.motion_settings else None)
+
+    @torch.no_grad()
+    def view_features(self, views_BV: Sequence[Sequence[View]]) -> Tensor:
+        """Features (B, V, F) of each view, for evaluation."""
+        self.eval()
+        views_n = stacked([view for views_V in views_BV for view in views_V])
+        return self.features(to_device(views_n, self.device)).float().unflatten(0, (len(views_BV), -1))
+
+    @torch.no_grad()
+    def embed(self, views_BV: Sequence[Sequence[View]]) -> Tensor:
+        """Embeddings (B, D): the mean over the views, on the unit sphere again."""
+        features_BVF = self.view_features(views_BV)
+        z_BVD = self.projection(features_BVF.flatten(0, 1)).unflatten(0, features_BVF.shape[:2])
+        return F.normalize(z_BVD.mean(dim=1), dim=1)
+
+    def predict(self, sources: Sequence[Source], k: int | None = None, batch_size: int = 16) -> Tensor:
+        """Ranks (N,), or (N, R) for vector ranks, of pictures or videos, on the scale of the training ranks.
+
+        Arguments:
+            sources: paths, encoded bytes or Pillow images; paths for a model of videos.
+            k: neighbours; by default as many as the model was made for.
+            batch_size: pictures or videos at a time.
+
+        Raises:
+            ImageError: a picture or a video that cannot be used.
+            HeadError: the model has no index, or k is larger than it.
+        """
+        if self.index is None:
+            raise HeadError("The model has no rank index yet: train it, or give it one (model.index = RankIndex(…)).")
+        parts = [self.embed([self.look(source) for source in batch]).cpu() for batch in _batches(sources, batch_size)]
+        z_ND = torch.cat(parts) if parts else torch.empty(0, self.projection.linear.out_features)
+        return self.index.predict(z_ND, self.k if k is None else k)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model to a folder that is not there yet. HeadError where it is, or where there is no index."""
+        folder = Path(folder)
+        if folder.exists():
+            raise HeadError(f"{folder} is there already; save the model to another folder.")
+        if self.index is None:
+            raise HeadError("The model has no rank index yet; train it first.")
+        motion = self.motion_settings
+        about = {
+            "format": FORMAT,
+            "encoder": self.encoder.about,
+            "width": self.projection.linear.out_features,
+            "views": asdict(self.views),
+            "motion": asdict(motion) if motion else None,
+            "k": self.k,
+            "rank_names": self.rank_names,
+        }
+        temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+        temporary.mkdir(parents=True)
+        try:
+            save_file(
+                {name: tensor.contiguous() for name, tensor in self.state_dict().items()}, temporary / WEIGHTS_FILE
+            )
+            self.index.save(temporary / INDEX_FOLDER)
+            (temporary / ABOUT_FILE).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+            temporary.replace(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> ConOrdModel:
+        """The model that `save` wrote, ready to predict.
+
+        Raises:
+            HeadError: no model there, another format, or its parts do not fit together.
+        """
+        folder = Path(folder)
+        about = read_about(folder / ABOUT_FILE, FORMAT, "ConOrd model")
+        try:
+            motion = about["motion"]
+            settings = (
+                {**motion, "video": VideoSettings(**motion["video"]), "depths": tuple(motion["depths"])}
+                if motion
+                else None
+            )
+            model = cls(
+                rebuild_encoder(about["encoder"]),
+                about["width"],
+                CropSettings(**about["views"]),
+                MotionSettings(**settings) if settings else None,
+                about["k"],
+            )
+            model.rank_names = about["rank_names"]
+            model.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        except (KeyError, TypeError) as error:
+            raise HeadError(f"{folder / ABOUT_FILE} lacks or misstates {error}; save the model again.") from error
+        except (OSError, RuntimeError, SafetensorError) as error:
+            first = str(error).split("\n")[0]
+            raise HeadError(
+                f"The weights in {folder} do not fit its {ABOUT_FILE} ({first}); save the model again."
+            ) from error
+        model.index = RankIndex.load(folder / INDEX_FOLDER)
+        return model.to(device).eval()
+
+
+def look(source: Source, views: CropSettings, video: VideoSettings | None) -> list[View]:
+    """`ConOrdModel.look`, for workers that need no model."""
+    if video is None:
+        return [as_pixels(crop) for crop in crops(load_image(source), views)]
+    if not isinstance(source, (str, Path)):
+        raise HeadError(f"This model is of videos: give paths, not {type(source).__name__}.")
+    return [read_video(source, video, views)]
+
+
+def stacked(views: Sequence[View]) -> View:
+    """Views of the same kind as one batch of them."""
+    if isinstance(views[0], Tensor):
+        return torch.stack(views)  # type: ignore[arg-type]
+    frames, clips = zip(*views, strict=True)
+    return torch.stack(frames), torch.stack(clips)
+
+
+def to_device(views_B: View, device: torch.device) -> View:
+    """The same batch on a device."""
+    if isinstance(views_B, Tensor):
+        return views_B.to(device, non_blocking=True)
+    return views_B[0].to(device, non_blocking=True), views_B[1].to(device, non_blocking=True)
+
+
+def _batches(items: Sequence[Source], size: int) -> Iterator[Sequence[Source]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

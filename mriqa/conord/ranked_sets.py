@@ -1,0 +1,150 @@
+"""Rated pictures or videos with ranks on their own scale: quality, ages, temperatures, and vectors such as gaze.
+
+`mriqa.manifest` reads one score of a row and converts it to 1..5. For ranks the declared scale is kept: the conversion
+is undone, and a vector rank reads the manifest once for each of its numbers.
+
+Legend: N rows, V views of each, F features, R numbers in a rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from mriqa.conord.model import ConOrdModel, View, look
+from mriqa.conord.video_frames import is_video
+from mriqa.heads.inputs import HeadError
+from mriqa.manifest import RatedImage, Scale, read_manifest, resolve_scale
+
+
+@dataclass(frozen=True)
+class RankedSet:
+    """Rated pictures, or videos, and their ranks.
+
+    Attributes:
+        rows: of the manifest.
+        ranks: (N,), or (N, R) for vector ranks, float64, on the declared scales.
+        names: what the numbers of a rank are.
+        span: the width of the widest scale.
+        video: whether the rows are videos.
+    """
+
+    rows: list[RatedImage]
+    ranks: Tensor
+    names: list[str]
+    span: float
+    video: bool
+
+
+def read_ranked(
+    manifest: str | Path,
+    *,
+    image_root: str | Path | None = None,
+    scale: str | None = None,
+    score_key: str | None = None,
+    vector: Sequence[str] = (),
+    on_bad_row: Literal["fail", "skip"] = "fail",
+) -> RankedSet:
+    """The rows of a manifest with ranks on their declared scale.
+
+    Arguments:
+        manifest, image_root, scale, score_key, on_bad_row: as for `mriqa.manifest.read_manifest`.
+        vector: the numbers of a vector rank instead of one score, as KEY=LOW:HIGH: ["pitch=-40:10", "yaw=-45:45"].
+
+    Raises:
+        ManifestError: the manifest or its rows cannot be used.
+        HeadError: pictures and videos are mixed, or a vector entry is not KEY=LOW:HIGH.
+        ValueError: an option has an impossible value.
+    """
+    wanted: list[tuple[str | None, Scale]] = [_vector_entry(entry) for entry in vector]
+    wanted = wanted or [(score_key, resolve_scale(scale))]
+    columns: list[dict[str, float]] = []
+    rows: list[RatedImage] = []
+    for key, own_scale in wanted:
+        found = read_manifest(
+            manifest,
+            image_root=image_root,
+            scale=own_scale,
+            score_key=key,
+            on_bad_row=on_bad_row,
+            rejects_path=f"{manifest}.{key}.rejects.jsonl" if vector else None,
+            check_images=False,
+        )
+        columns.append({row.id: own_scale.from_mos(row.mos) for row in found})
+        rows = rows or found
+    rows = [row for row in rows if all(row.id in column for column in columns)]
+    ranks_NR = torch.tensor([[column[row.id] for column in columns] for row in rows], dtype=torch.float64)
+    videos = sum(is_video(row.image) for row in rows)
+    if videos not in (0, len(rows)):
+        raise HeadError(f"{videos} of {len(rows)} rows of {manifest} are videos; keep pictures and videos apart.")
+    return RankedSet(
+        rows,
+        ranks_NR if vector else ranks_NR[:, 0],
+        [key or "score" for key, _ in wanted],
+        max(own_scale.high - own_scale.low for _, own_scale in wanted),
+        videos > 0,
+    )
+
+
+class Looked(Dataset[list[View]]):
+    """The views of rows, read from their files whenever asked for."""
+
+    def __init__(self, model: ConOrdModel, rows: Sequence[RatedImage]):
+        self.paths, self.views = [row.image for row in rows], model.views
+        self.video = model.motion_settings.video if model.motion_settings else None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, place: int) -> list[View]:
+        return look(self.paths[place], self.views, self.video)
+
+
+class Computed(Dataset[list[View]]):
+    """Features (N, V, F) that a frozen encoder has computed, as if they were views."""
+
+    def __init__(self, features_NVF: Tensor):
+        self.features_NVF = features_NVF
+
+    def __len__(self) -> int:
+        return len(self.features_NVF)
+
+    def __getitem__(self, place: int) -> list[View]:
+        return list(self.features_NVF[place])
+
+
+class Drawn(Dataset[tuple[View, int]]):
+    """One view of each item for training, and the item's place: the same one for the same seed and epoch.
+
+    Arguments:
+        views: views of all items.
+        seed, epoch: of the draw.
+        flip: mirror every other view.
+    """
+
+    def __init__(self, views: Dataset[list[View]], seed: int, epoch: int, flip: bool):
+        self.views, self.seed, self.epoch, self.flip = views, seed, epoch, flip
+
+    def __getitem__(self, place: int) -> tuple[View, int]:
+        random = np.random.default_rng((self.seed, self.epoch, place))
+        views = self.views[place]
+        view = views[random.integers(len(views))]
+        return (_mirrored(view) if self.flip and random.random() < 0.5 else view), place
+
+
+def _mirrored(view: View) -> View:
+    return view.flip(-1) if isinstance(view, Tensor) else (view[0].flip(-1), view[1].flip(-1))
+
+
+def _vector_entry(entry: str) -> tuple[str | None, Scale]:
+    key, separator, scale = entry.partition("=")
+    if not (key and separator):
+        raise HeadError(f"Write a number of a vector rank as KEY=LOW:HIGH, such as pitch=-40:10, not {entry!r}.")
+    return key, resolve_scale(scale)

@@ -1,0 +1,1 @@
+"""Scoring many pictures: sources, tables, and a runner that goes on after any stop."""

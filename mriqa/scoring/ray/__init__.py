@@ -1,0 +1,1 @@
+"""The shards of a scoring job on a Ray cluster."""

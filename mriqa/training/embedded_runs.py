@@ -1,0 +1,95 @@
+"""Put the embedded data set, tiny model and warm start in the place of the word `embedded` in a recipe's arguments."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from accelerate import PartialState
+
+import mriqa.embedded
+from mriqa.embedded.preparation import FEATURES_FILE
+from mriqa.manifest import RatedImage
+from mriqa.models import load_scoring_settings, load_vlm
+from mriqa.policy.checks import SettingsError
+from mriqa.training.config import EMBEDDED, RunArguments
+from mriqa.training.runs import MODEL_DIR
+
+if TYPE_CHECKING:
+    from mriqa.scoring import Score
+
+Arguments = TypeVar("Arguments", bound=RunArguments)
+WARM_START = "warm_start"
+
+
+def fill_in_embedded(
+    arguments: Arguments, warm_start: Callable[[RunArguments, Path], object] | None = None
+) -> Arguments:
+    """The arguments with real paths. What isn't built yet is built under `embedded_dir`, by the main process.
+
+    The embedded model is the untrained one, or with `warm_start` the one that `warm_start(arguments, run_folder)`
+    trains; it is trained once and found again afterwards.
+    """
+    with PartialState().main_process_first():
+        prepared = prepare(arguments)
+    filled = dataclasses.replace(arguments)
+    if filled.train_manifest == EMBEDDED:
+        filled.train_manifest = str(prepared.train)
+        filled.val_manifest = filled.val_manifest or EMBEDDED
+    if filled.val_manifest == EMBEDDED:
+        filled.val_manifest = str(prepared.val)
+    if filled.model == EMBEDDED:
+        filled.model = str(_warmed_up(arguments, warm_start) if warm_start else prepared.model)
+        filled.vision_features = str(prepared.features)
+        filled.freeze_vision = True
+    return filled
+
+
+def prepare(arguments: RunArguments) -> mriqa.embedded.Prepared:
+    """The embedded data set, features and untrained model that the arguments ask for, built where not there yet."""
+    try:
+        return mriqa.embedded.prepare(
+            arguments.embedded_dir,
+            photos=arguments.photos,
+            train_images=arguments.embedded_images,
+            distortions=arguments.embedded_distortions,
+        )
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+
+
+def _warmed_up(arguments: RunArguments, warm_start: Callable[[RunArguments, Path], object]) -> Path:
+    run = Path(arguments.embedded_dir) / WARM_START
+    if not (run / MODEL_DIR).is_dir():
+        warm_start(arguments, run)
+    PartialState().wait_for_everyone()
+    return run / MODEL_DIR
+
+
+def scores_of(model_dir: str | Path, prepared_dir: str | Path, rows: Sequence[RatedImage]) -> np.ndarray:
+    """Scores (N,) that an embedded model gives pictures of the embedded data set, by their precomputed features."""
+    return np.array([score.score for score in judge(model_dir, prepared_dir, rows)])
+
+
+def judge(
+    model_dir: str | Path, prepared_dir: str | Path, rows: Sequence[RatedImage], head: str | None = None
+) -> list[Score]:
+    """As `scores_of`, with all that a Score holds, the second opinion of the model's head of that name included."""
+    from mriqa.scoring import Scorer
+    from mriqa.scoring.second_opinion import load_head
+
+    model, processor = load_vlm(model_dir)
+    cache = mriqa.embedded.FeatureCache(model, processor)
+    cache.load(Path(prepared_dir) / FEATURES_FILE)
+    settings = load_scoring_settings(model_dir)
+    scorer = Scorer(
+        model,
+        mriqa.embedded.with_cached_features(processor, cache),
+        settings.answer_format if settings else None,
+        batch_size=64,
+        head=load_head(model_dir, head) if head else None,
+    )
+    return scorer.score([row.image for row in rows])

@@ -1,0 +1,218 @@
+"""What every training recipe does before and after training: its folder, its data, its model, its log."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accelerate import PartialState
+
+from mriqa.answers import AnswerFormat, load_format
+from mriqa.manifest import ManifestError, RatedImage, read_manifest
+from mriqa.models import load_scoring_settings, load_vlm
+from mriqa.policy.cached_tower import cache_towers
+from mriqa.policy.checkpoints import REPLACED, STAGING, find_checkpoint, one_per_disk, restore_replaced
+from mriqa.policy.checks import SettingsError, check_images
+from mriqa.policy.vision import TOWER_PATTERN, freeze_vision, set_pixel_budget
+from mriqa.tower_cache import TowerCache
+from mriqa.training.config import EMBEDDED, RunArguments, write_resolved_config
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import PreTrainedModel, ProcessorMixin, Trainer
+
+MODEL_DIR = "model"
+CONFIG_FILE = "resolved_config.yaml"
+LOG_FILE = "training_log.json"
+NO_CACHE = "none"
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """Where the trained model lies, the log (one dict per logged step), and the best validation value, if any."""
+
+    model_dir: Path
+    history: list[dict[str, Any]]
+    best: float | None
+
+
+def open_run(arguments: RunArguments, config: Any) -> str | None:
+    """Make the run's folder ready, write the resolved configuration there, return the checkpoint to resume from.
+
+    Raises SettingsError where the folder holds an earlier run that is neither resumed nor overwritten, and
+    CheckpointError where the checkpoint asked for isn't there.
+    """
+    state = PartialState()
+    folder = Path(config.output_dir)
+    resuming = config.resume_from_checkpoint is not None
+    for _ in one_per_disk(state):
+        restore_replaced(folder)
+    checkpoint = find_checkpoint(folder, config.resume_from_checkpoint)
+    if folder.is_file():
+        raise SettingsError(f"output_dir {folder} is a file: give a folder.")
+    overwrites = arguments.overwrite and not resuming
+    occupied = folder.is_dir() and any(entry.name not in (STAGING, REPLACED) for entry in folder.iterdir())
+    if occupied and overwrites and not (folder / CONFIG_FILE).is_file():
+        raise SettingsError(
+            f"output_dir {folder} holds something else than an earlier run (no {CONFIG_FILE}), so nothing in it is "
+            "overwritten: choose another folder."
+        )
+    if occupied and not (resuming or overwrites):
+        raise SettingsError(
+            f"output_dir {folder} is not empty: go on with --resume_from_checkpoint auto, start again with "
+            "--overwrite, or choose another folder."
+        )
+    state.wait_for_everyone()  # nobody may write before everybody has looked
+    if state.is_main_process:
+        if occupied and overwrites:
+            _remove_results(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_resolved_config(folder / CONFIG_FILE, arguments, config)
+    state.wait_for_everyone()
+    return checkpoint
+
+
+def read_format(arguments: RunArguments) -> AnswerFormat:
+    """The prompt and answer grammar that `prompt_mode` names. Raises SettingsError where there is no such one."""
+    try:
+        return load_format(arguments.prompt_mode)
+    except ValueError as error:
+        raise SettingsError(f"prompt_mode: {error}") from error
+
+
+def read_images(arguments: RunArguments, path: str, name: str) -> list[RatedImage]:
+    """The rated images of manifest `path`, on the 1..5 scale, checked; `name` is the option to blame."""
+    try:
+        rows = read_manifest(
+            path, image_root=arguments.image_root, scale=arguments.scale, on_bad_row=arguments.on_bad_row
+        )
+    except ManifestError:
+        raise
+    except ValueError as error:  # an option with an impossible value
+        raise SettingsError(f"{name}: {error}") from error
+    check_images(rows, name)
+    return rows
+
+
+def read_validation_images(arguments: RunArguments, config: Any) -> list[RatedImage]:
+    """The rated images to validate on, `val_limit` of them at most; none switches validation off in `config`."""
+    if arguments.val_manifest is None:
+        config.eval_strategy, config.load_best_model_at_end, config.eval_on_start = "no", False, False
+        return []
+    return evenly_spread(read_images(arguments, arguments.val_manifest, "val_manifest"), arguments.val_limit)
+
+
+def evenly_spread(rows: Sequence[RatedImage], limit: int | None) -> list[RatedImage]:
+    """`limit` rows at even distances, or all of them."""
+    if limit is None or limit >= len(rows):
+        return list(rows)
+    if limit < 2:
+        raise SettingsError(f"val_limit is {limit}, and a correlation needs two images: set it to 2 or more.")
+    return [rows[round(step * (len(rows) - 1) / (limit - 1))] for step in range(limit)]
+
+
+def load_policy(arguments: RunArguments) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """The model to train, on CPU (the Trainer places it), with its processor set up as the arguments say."""
+    model, processor = load_vlm(
+        arguments.model, dtype=arguments.dtype, device="cpu", trust_remote_code=arguments.allow_remote_code
+    )
+    processor.tokenizer.padding_side = "left"  # type: ignore[attr-defined]
+    set_pixel_budget(processor, arguments.min_pixels, arguments.max_pixels)
+    if arguments.freeze_vision:
+        freeze_vision(model)
+        if arguments.vision_cache != NO_CACHE and arguments.vision_features is None:
+            cache_towers(model, _open_cache(arguments.vision_cache))
+    if arguments.vision_features is not None:
+        processor = _with_features(model, processor, Path(arguments.vision_features))
+    return model, processor
+
+
+def saved_views(arguments: RunArguments) -> dict[str, Any] | None:
+    """How the model to train looks at pictures when it scores them; training hands this on to what it saves."""
+    settings = load_scoring_settings(arguments.model)
+    return settings.views if settings else None
+
+
+def lora_config(arguments: RunArguments) -> LoraConfig | None:
+    """LoRA as the arguments ask for it, none where lora_r is 0; a frozen vision tower gets no adapters."""
+    if arguments.lora_r == 0:
+        return None
+    from peft import LoraConfig
+
+    targets = arguments.lora_target_modules
+    return LoraConfig(
+        r=arguments.lora_r,
+        lora_alpha=arguments.lora_alpha,
+        lora_dropout=arguments.lora_dropout,
+        target_modules=targets[0] if targets == ["all-linear"] else targets,
+        exclude_modules=TOWER_PATTERN if arguments.freeze_vision else None,
+        task_type="CAUSAL_LM",
+    )
+
+
+def close_run(trainer: Any, config: Any, started: float) -> TrainingResult:
+    """Save the final (best) model with its scoring settings, and the log; print where they are."""
+    folder = Path(config.output_dir)
+    model_dir = trainer.save_final_model(folder / MODEL_DIR)
+    state = trainer.state
+    result = TrainingResult(model_dir, list(state.log_history), state.best_metric)
+    if trainer.is_world_process_zero():
+        write_training_log(folder / LOG_FILE, trainer, time.monotonic() - started)
+        print(f"\nThe model is in {model_dir}, the log in {folder / LOG_FILE}.")
+        print(f"Score with it: mriqa score IMAGES --model {model_dir}")
+    return result
+
+
+def write_training_log(path: Path, trainer: Trainer, seconds: float) -> None:
+    """Write the log of a run as JSON: every logged step, the best checkpoint, the time it took. NaN becomes null."""
+    state = trainer.state
+    history = [
+        {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in entry.items()}
+        for entry in state.log_history
+    ]
+    content = {
+        "seconds": round(seconds, 1),
+        "steps": state.global_step,
+        "best_step": state.best_global_step,
+        "best_metric": state.best_metric if state.best_metric is None or math.isfinite(state.best_metric) else None,
+        "history": history,
+    }
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def uses_embedded(arguments: RunArguments) -> bool:
+    """Whether the model or the data are to be built here."""
+    return EMBEDDED in (arguments.model, arguments.train_manifest, arguments.val_manifest)
+
+
+def _remove_results(folder: Path) -> None:
+    """Delete what an earlier run wrote, and nothing else that may have been put beside it."""
+    for path in [*folder.glob("checkpoint-*"), folder / MODEL_DIR, folder / STAGING, folder / "completions"]:
+        shutil.rmtree(path, ignore_errors=True)
+    for name in (CONFIG_FILE, LOG_FILE):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _open_cache(folder: str) -> TowerCache:
+    try:
+        return TowerCache(folder)
+    except OSError as error:
+        raise SettingsError(
+            f"vision_cache {folder} can't be used ({error.strerror}): give a folder that can be written, or 'none'."
+        ) from error
+
+
+def _with_features(model: Any, processor: Any, file: Path) -> ProcessorMixin:
+    from mriqa.embedded import FeatureCache, with_cached_features
+
+    if not file.is_file():
+        raise SettingsError(f"There is no file of vision features at {file}.")
+    cache = FeatureCache(model, processor)
+    cache.load(file)
+    return with_cached_features(processor, cache)
