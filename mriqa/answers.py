@@ -35,6 +35,41 @@ PROMPTS_FOLDER = Path(__file__).parent / "prompts"
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What one text says: read once, and handed to whoever needs to know.
+
+    Attributes:
+        score: in 1..5, NaN where the text states none.
+        well_formed: whether the whole text is one answer, its number in range or not.
+        span: where in the text the score's characters begin and end; None where there is no score.
+    """
+
+    score: float
+    well_formed: bool
+    span: tuple[int, int] | None
+
+
+NO_ANSWER = Answer(math.nan, False, None)
+OUT_OF_RANGE = Answer(math.nan, True, None)
+
+
+def completion_text(completion: object) -> str:
+    """The text of one completion: a string, or chat messages whose content is a string or a list of text parts."""
+    if completion is None or isinstance(completion, str):
+        return completion or ""
+    if isinstance(completion, dict):
+        content = completion.get("content")
+        if isinstance(content, list):
+            return "".join(part.get("text") or "" for part in content if part.get("type", "text") == "text")
+        return completion_text(content)
+    if isinstance(completion, (list, tuple)):
+        return "".join(completion_text(message) for message in completion)
+    raise TypeError(
+        f"A completion must be a string or a list of chat messages with 'content', not {type(completion).__name__}."
+    )
+
+
+@dataclass(frozen=True)
 class AnswerFormat:
     """A prompt and the grammar of its answer.
 
@@ -99,30 +134,31 @@ class AnswerFormat:
     def _regex(self) -> re.Pattern[str]:
         return re.compile(self.pattern, re.ASCII)
 
+    def read(self, text: object) -> Answer:
+        """What `text` says as an answer of this format. Never raises, whatever `text` is."""
+        match = None
+        if isinstance(text, str) and len(text) <= LONGEST_ANSWER:
+            match = self._regex.fullmatch(text.strip())
+        if match is None or not NUMBER.fullmatch(match["score"] or ""):
+            return NO_ANSWER
+        number = float(match["score"])
+        if not self.low <= number <= self.high:
+            return OUT_OF_RANGE
+        if not self._is_common_scale:
+            number = LOWEST + (HIGHEST - LOWEST) * (number - self.low) / (self.high - self.low)
+        before = len(str(text)) - len(str(text).lstrip())
+        return Answer(number, True, (before + match.start("score"), before + match.end("score")))
+
     def parse(self, text: object) -> float:
         """The score in 1..5, or NaN unless the whole stripped `text` is one well-formed answer within [low, high].
 
         Never raises, whatever `text` is.
         """
-        value = self._read_number(text)
-        if not self.low <= value <= self.high:
-            return math.nan
-        if self._is_common_scale:
-            return value
-        return LOWEST + (HIGHEST - LOWEST) * (value - self.low) / (self.high - self.low)
+        return self.read(text).score
 
     def is_well_formed(self, text: object) -> bool:
         """Whether the whole stripped `text` is one answer of this format, its number in range or not."""
-        return not math.isnan(self._read_number(text))
-
-    def score_span(self, text: str) -> tuple[int, int] | None:
-        """Where in `text` the score's characters begin and end; None where `parse` finds no score."""
-        if math.isnan(self.parse(text)):
-            return None
-        match = self._regex.fullmatch(text.strip())
-        assert match is not None  # it parsed
-        before = len(text) - len(text.lstrip())
-        return before + match.start("score"), before + match.end("score")
+        return self.read(text).well_formed
 
     def format(self, score: float, thinking: str = "") -> str:
         """The answer that states `score` (1..5), rounded to `decimals`.
@@ -183,15 +219,6 @@ class AnswerFormat:
     @property
     def _is_common_scale(self) -> bool:
         return (self.low, self.high) == (LOWEST, HIGHEST)
-
-    def _read_number(self, text: object) -> float:
-        """The number a well-formed answer states, in the format's own range or outside it; else NaN."""
-        if not isinstance(text, str) or len(text) > LONGEST_ANSWER:
-            return math.nan
-        match = self._regex.fullmatch(text.strip())
-        if match is None or not NUMBER.fullmatch(match["score"] or ""):
-            return math.nan
-        return float(match["score"])
 
 
 @cache

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mriqa.answers import HIGHEST, LOWEST, AnswerFormat, load_format
+from mriqa.answers import HIGHEST, LOWEST, AnswerFormat, completion_text, load_format
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
@@ -26,22 +26,6 @@ def resolve_format(mode: str, answer_format: AnswerFormat | str | None) -> Answe
     if isinstance(answer_format, AnswerFormat):
         return answer_format
     return load_format(mode if answer_format is None else answer_format)
-
-
-def completion_text(completion: Any) -> str:
-    """The text of one completion: a string, or chat messages whose content is a string or a list of text parts."""
-    if completion is None or isinstance(completion, str):
-        return completion or ""
-    if isinstance(completion, dict):
-        content = completion.get("content")
-        if isinstance(content, list):
-            return "".join(part.get("text") or "" for part in content if part.get("type", "text") == "text")
-        return completion_text(content)
-    if isinstance(completion, (list, tuple)):
-        return "".join(completion_text(message) for message in completion)
-    raise TypeError(
-        f"A completion must be a string or a list of chat messages with 'content', not {type(completion).__name__}."
-    )
 
 
 def parse_scores(completions: Sequence[Any], answer_format: AnswerFormat) -> FloatArray:

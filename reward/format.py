@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from mriqa.answers import AnswerFormat
+from mriqa.answers import AnswerFormat, completion_text
 
-from .comparison import FloatArray, completion_text, resolve_format
+from .comparison import FloatArray, resolve_format
 from .score_table import every_score
 
 

@@ -118,7 +118,7 @@ def score_token_span(
         return str(tokenizer.decode(list(ids[:count]), skip_special_tokens=True))
 
     text = decode(len(ids))
-    span = answer_format.score_span(text)
+    span = answer_format.read(text).span
     if span is None:
         return None
 

@@ -16,7 +16,7 @@ from accelerate.utils import gather_object
 from trl import GRPOTrainer, SFTTrainer
 from trl.data_utils import prepare_multimodal_messages
 
-from mriqa.answers import AnswerFormat
+from mriqa.answers import AnswerFormat, completion_text
 from mriqa.images import ImageError
 from mriqa.models import save_scoring_settings
 from mriqa.policy.auxiliary import AuxiliaryObjective
@@ -193,8 +193,3 @@ class ScoreGRPOTrainer(
         summary = score_statistics(scores.view(group), mos.view(group)[:, 0], total.view(group))
         for name, value in summary.items():
             self._metrics["train"][f"score/{name}"].append(value)
-
-
-def completion_text(completion: str | list[dict[str, Any]]) -> str:
-    """The text of one completion in either of TRL's forms: plain, or a list of one assistant message."""
-    return completion if isinstance(completion, str) else str(completion[0]["content"])
