@@ -28,8 +28,9 @@ from sft import warm_start
 
 import mriqa.reward
 from mriqa.answers import AnswerFormat
-from mriqa.policy.checks import SettingsError, check_rewards, check_rollout_size
-from mriqa.policy.exact import ExactScoreTrainer, check_exact
+from mriqa.policy.checks import SettingsError, check_rewards, check_rollout_size, check_set_size
+from mriqa.policy.exact import ExactScoreTrainer, check_exact, images_per_batch
+from mriqa.policy.run_trainer import RunTrainer
 from mriqa.policy.trainer import ScoreGRPOTrainer
 from mriqa.policy.training_sets import policy_dataset
 from mriqa.training.config import RunArguments, ScoreGRPOConfig, parse_options
@@ -76,7 +77,7 @@ class MRGRPOArguments(MixArguments, AuxiliaryArguments, RunArguments):
         default="sampled",
         metadata={
             "help": "'sampled' answers, G an image (GRPO), or the 'exact' expectation of the reward over all scores, "
-            "for prompt modes without thinking; num_generations then only says how many images a batch holds."
+            "for prompt modes without thinking; images_per_batch then says how many images a batch holds."
         },
     )
 
@@ -108,14 +109,6 @@ def train(arguments: MRGRPOArguments, config: ScoreGRPOConfig) -> TrainingResult
     val_rows = read_validation_images(arguments, config)
     reward_options = parse_options(arguments.reward_options, "reward_options")
     check_rewards(arguments.reward, reward_options, train_rows)
-    check_rollout_size(
-        images=len(train_rows),
-        num_generations=config.num_generations or 0,
-        per_device_batch=config.per_device_train_batch_size,
-        steps_per_generation=config.steps_per_generation or 0,
-        processes=config.world_size,
-        comparison=arguments.comparison,
-    )
     check_aux(arguments, config)
     if config.use_vllm and find_spec("vllm") is None:
         raise SettingsError("--use_vllm needs vLLM: pip install 'mriqa[vllm]' on Linux, or leave out --use_vllm.")
@@ -126,7 +119,7 @@ def train(arguments: MRGRPOArguments, config: ScoreGRPOConfig) -> TrainingResult
         )
     answer_format = read_format(arguments)
     rewards = load_rewards(arguments.reward, reward_options, answer_format)
-    trainer_class, own_arguments = choose_estimator(arguments.estimator, rewards, config)
+    trainer_class, judging = choose_estimator(arguments, rewards, config, len(train_rows))
     validation = validation_on(val_rows, answer_format, arguments)
     checkpoint = open_run(arguments, config)
 
@@ -136,7 +129,6 @@ def train(arguments: MRGRPOArguments, config: ScoreGRPOConfig) -> TrainingResult
         model=model,
         processing_class=processor,
         args=config,
-        reward_funcs=rewards,
         train_dataset=policy_dataset(train_rows, answer_format),
         eval_dataset=policy_dataset(val_rows, answer_format) if val_rows else None,
         peft_config=lora_config(arguments),
@@ -145,7 +137,7 @@ def train(arguments: MRGRPOArguments, config: ScoreGRPOConfig) -> TrainingResult
         validation=validation,
         views=saved_views(arguments),
         auxiliary=auxiliary_on(arguments, config, model, train_rows),
-        **own_arguments,
+        **judging,
     )
     if mix:
         mix.attach(trainer, checkpoint)
@@ -169,19 +161,35 @@ def load_rewards(
 
 
 def choose_estimator(
-    name: str, rewards: Sequence[mriqa.reward.Reward], config: ScoreGRPOConfig
-) -> tuple[type[ScoreGRPOTrainer], dict[str, Any]]:
-    """The trainer class of an estimator and the arguments it alone takes. Raises SettingsError for an unknown one."""
-    if name == "sampled":
-        return ScoreGRPOTrainer, {}
-    if name != "exact":
-        raise SettingsError(f'estimator is "sampled" or "exact", not "{name}".')
+    arguments: MRGRPOArguments, rewards: Sequence[mriqa.reward.Reward], config: ScoreGRPOConfig, images: int
+) -> tuple[type[RunTrainer], dict[str, Any]]:
+    """The trainer class of an estimator and how it judges. Raises SettingsError for batches that teach it nothing."""
+    processes, steps = config.world_size, config.steps_per_generation or 1
+    if arguments.estimator == "sampled":
+        check_rollout_size(
+            images=images,
+            num_generations=config.num_generations or 0,
+            per_device_batch=config.per_device_train_batch_size,
+            steps_per_generation=steps,
+            processes=processes,
+            comparison=arguments.comparison,
+        )
+        return ScoreGRPOTrainer, {"reward_funcs": list(rewards)}
+    if arguments.estimator != "exact":
+        raise SettingsError(f'estimator is "sampled" or "exact", not "{arguments.estimator}".')
     check_exact(config)
+    config.images_per_batch = images_per_batch(config)
+    check_set_size(
+        images=images,
+        images_per_batch=config.images_per_batch,
+        steps_per_generation=steps,
+        processes=processes,
+        comparison=arguments.comparison,
+    )
     try:
-        table = mriqa.reward.reward_table(rewards, config.reward_weights)
+        return ExactScoreTrainer, {"reward_table": mriqa.reward.reward_table(rewards, config.reward_weights)}
     except ValueError as error:
         raise SettingsError(str(error)) from error
-    return ExactScoreTrainer, {"reward_table": table}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mriqa.policy.checks import SettingsError
-from mriqa.policy.trainer import ScoreSFTTrainer
+from mriqa.policy.run_trainer import ScoreSFTTrainer
 from mriqa.policy.training_sets import answer_dataset
 from mriqa.policy.vision import jitter_features
 from mriqa.training.config import RunArguments, ScoreSFTConfig

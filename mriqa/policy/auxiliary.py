@@ -13,24 +13,27 @@ Legend: N distinct images of a micro-batch, B its rows, D features, R images of 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import gather_object
 from safetensors.torch import load_file, save_file
 from torch import nn
-from trl.models import unwrap_model_for_generation
 
 from mriqa.policy.checkpoints import CheckpointError
 from mriqa.policy.checks import SettingsError
-from mriqa.policy.numerics import ROWS_FIELD
+from mriqa.policy.finite_guard import ROWS_FIELD, FiniteGuard
 from mriqa.policy.prompt_groups import GROUP_FIELD, first_rows
-from mriqa.policy.validation import checkpointing_options
-from mriqa.shared_prefix import POOLINGS, prompt_features
+from mriqa.policy.prompts_once import process_prompts
+from mriqa.policy.validation import evaluation_mode, whole_model
+from mriqa.shared_prefix import POOLINGS, PromptFeatures, prompt_features
+
+if TYPE_CHECKING:
+    from transformers import Trainer, TrainerState
 
 STATE_FILE = "auxiliary.safetensors"
 
@@ -82,169 +85,119 @@ def check_auxiliary(config: Any, pooling: str, weight: float, schedule: str, lea
             raise SettingsError(f"An auxiliary head doesn't train with {name}: leave out --{name} or --aux.")
 
 
-class AuxiliaryObjective:
-    """Mixin for GRPOTrainer, first among the bases: `auxiliary` trains beside the policy, None changes nothing.
+class HeadTraining:
+    """The training of an `Auxiliary`: its loss on a micro-batch, its optimiser, what a checkpoint keeps of it.
 
-    The policy's own loss is `_policy_loss`. Logs `aux/loss` (without its weight), `aux/weight` and `aux/grad_norm`.
+    Args:
+        auxiliary: the head and its settings.
+        trainer: the trainer of the policy, for its settings, its processes and its training set.
+        guard: what stops the run where the head diverges.
 
     Raises SettingsError as `check_auxiliary` does.
     """
 
-    def __init__(self: Any, *args: Any, auxiliary: Auxiliary | None = None, **kwargs: Any) -> None:
-        self.auxiliary = auxiliary
-        super().__init__(*args, **kwargs)
-        if auxiliary is None:
-            return
-        check_auxiliary(self.args, auxiliary.pooling, auxiliary.weight, auxiliary.schedule, auxiliary.learning_rate)
-        auxiliary.head.to(self.accelerator.device, torch.float32).train()
-        self._head_optimizer = torch.optim.AdamW(
-            auxiliary.head.parameters(), auxiliary.learning_rate, weight_decay=self.args.weight_decay
+    def __init__(self, auxiliary: Auxiliary, trainer: Trainer, guard: FiniteGuard) -> None:
+        self.auxiliary, self.head = auxiliary, auxiliary.head
+        args, self._accelerator, self._guard = trainer.args, trainer.accelerator, guard
+        check_auxiliary(args, auxiliary.pooling, auxiliary.weight, auxiliary.schedule, auxiliary.learning_rate)
+        self._max_grad_norm, self._policy_rate = args.max_grad_norm, args.learning_rate
+        self.head.to(self._accelerator.device, torch.float32).train()
+        self._optimizer = torch.optim.AdamW(
+            self.head.parameters(), auxiliary.learning_rate, weight_decay=args.weight_decay
         )
-        self._final_features: tuple[torch.Tensor, torch.Tensor] | None = None  # while the final model is being saved
+        rows: Any = trainer.train_dataset
+        self._mos_R = torch.tensor(list(rows.with_format(None)["mos"]), dtype=torch.float32)
 
-    @property
-    def _auxiliary_weight(self: Any) -> float:
-        return self.auxiliary.weight * SCHEDULES[self.auxiliary.schedule](self.state.global_step / self.state.max_steps)
+    @contextmanager
+    def reading(self, model: nn.Module, prompt_length: int) -> Iterator[PromptFeatures]:
+        """Take the head's features from the policy's pass within the block."""
+        with prompt_features(model, self.auxiliary.pooling, prompt_length) as features:
+            yield features
 
-    def _policy_loss(self: Any, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        return super()._compute_loss(model, inputs)  # type: ignore[misc]
+    def weight(self, state: TrainerState) -> float:
+        """w(t)."""
+        return self.auxiliary.weight * SCHEDULES[self.auxiliary.schedule](state.global_step / state.max_steps)
 
-    def _compute_loss(self: Any, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        if self.auxiliary is None:
-            return self._policy_loss(model, inputs)
-        with prompt_features(model, self.auxiliary.pooling, self._prompt_length(inputs)) as seen:
-            policy_loss = self._policy_loss(model, inputs)
-        weight, loss = self._auxiliary_weight, self._auxiliary_loss(seen.rows_RD, inputs)
-        log = self._metrics["train"]
-        log["aux/loss"].append(self.accelerator.gather(loss.detach()).mean().item())
-        log["aux/weight"].append(weight)
-        return policy_loss + weight * loss / self.current_gradient_accumulation_steps
-
-    def _prompt_length(self: Any, inputs: dict[str, Any]) -> int:
-        return inputs["prompt_ids"].shape[1]
-
-    def _auxiliary_loss(self: Any, features: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:
+    def loss(self, features_RD: torch.Tensor, batch: Mapping[str, Any]) -> torch.Tensor:
         """The head's loss on the distinct images of a micro-batch, NaN where one of their features isn't finite.
 
         A head may wait for the other processes, and all of them are to see NaN and stop together, so it always runs.
         """
-        image_B, group_B = inputs[ROWS_FIELD].cpu(), inputs.get(GROUP_FIELD)
+        image_B, group_B = batch[ROWS_FIELD].cpu(), batch.get(GROUP_FIELD)
         if group_B is None:  # a row of features for each row of the batch, and several of them may be of one image
             first_N = first_rows(image_B.unique(return_inverse=True)[1])
-            features = features[first_N.to(features.device)]
+            features_RD = features_RD[first_N.to(features_RD.device)]
         else:
             first_N = first_rows(group_B.cpu())
-        mos_N = self._mos_R[image_B[first_N]].to(features.device)
-        finite = features.isfinite()
-        loss = self.auxiliary.head(features.where(finite, 0.0), mos_N)
+        mos_N = self._mos_R[image_B[first_N]].to(features_RD.device)
+        finite = features_RD.isfinite()
+        loss: torch.Tensor = self.head(features_RD.where(finite, 0.0), mos_N)
         return loss.where(finite.all(), torch.nan)
 
-    @cached_property
-    def _mos_R(self: Any) -> torch.Tensor:
-        return torch.tensor(list(self.train_dataset.with_format(None)["mos"]), dtype=torch.float32)
-
-    def _get_grad_norm(self: Any, model: Any, grad_norm: Any = None) -> Any:
-        """Called once an update, when its gradients are there; those of the policy are found finite by super()."""
-        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[misc]
-        if self.auxiliary is not None:
-            self._update_head()
-        return norm
-
-    def _update_head(self: Any) -> None:
-        parameters = [each for each in self.auxiliary.head.parameters() if each.grad is not None]
+    def update(self, policy_learning_rate: float, step: int) -> float:
+        """One step of the head's optimiser, its rate following the policy's; the norm of its gradient."""
+        parameters = [parameter for parameter in self.head.parameters() if parameter.grad is not None]
         for parameter in parameters:
-            parameter.grad = self.accelerator.reduce(parameter.grad, reduction="mean")
-        norm = nn.utils.clip_grad_norm_(parameters, self.args.max_grad_norm or math.inf)
+            parameter.grad = self._accelerator.reduce(parameter.grad, reduction="mean")
+        norm = nn.utils.clip_grad_norm_(parameters, self._max_grad_norm or math.inf)
         if not norm.isfinite():
-            self._stop(f"The gradient of the auxiliary head became NaN or infinite at step {self._next_step}", [])
-        self._metrics["train"]["aux/grad_norm"].append(norm.item())
-        start = self.args.learning_rate
-        factor = self._get_learning_rate() / start if start else 1.0
-        for group in self._head_optimizer.param_groups:
+            self._guard.stop(f"The gradient of the auxiliary head became NaN or infinite at step {step}")
+        factor = policy_learning_rate / self._policy_rate if self._policy_rate else 1.0
+        for group in self._optimizer.param_groups:
             group["lr"] = self.auxiliary.learning_rate * factor
-        self._head_optimizer.step()
-        self._head_optimizer.zero_grad()
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        return norm.item()
 
-    @property
-    def _next_step(self: Any) -> int:
-        return self.state.global_step + 1
+    def check_weights(self, step: int) -> None:
+        """NotFiniteError where a weight of the head is NaN or infinite."""
+        if not all(weight.isfinite().all() for weight in self.head.parameters()):
+            self._guard.stop(f"The weights of the auxiliary head became NaN or infinite by step {step}")
 
-    def _check_weights(self: Any) -> None:
-        super()._check_weights()  # type: ignore[misc]
-        if self.auxiliary is not None and not all(each.isfinite().all() for each in self.auxiliary.head.parameters()):
-            self._stop(f"The weights of the auxiliary head became NaN or infinite by step {self.state.global_step}", [])
+    def save(self, folder: Path) -> None:
+        """Write what a resumed run needs into a checkpoint's folder."""
+        save_head_state(folder / STATE_FILE, self.head, self._optimizer)
 
-    def _save(self: Any, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        super()._save(output_dir, state_dict)  # type: ignore[misc]
-        if self.auxiliary is None:
-            return
-        folder = Path(output_dir or self.args.output_dir)
-        if self._final_features is None:
-            save_head(folder / STATE_FILE, self.auxiliary.head, self._head_optimizer)
-        else:
-            self.auxiliary.save(folder, *self._final_features)
-
-    def _load_optimizer_and_scheduler(self: Any, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
-        if self.auxiliary is not None and checkpoint is not None:
-            self._load_head(checkpoint)
-
-    def _load_best_model(self: Any) -> None:
-        super()._load_best_model()  # type: ignore[misc]
-        if self.auxiliary is not None:
-            self._load_head(self.state.best_model_checkpoint)
-
-    def _load_head(self: Any, checkpoint: str) -> None:
+    def load(self, checkpoint: str | Path) -> None:
+        """Go on with the head of a checkpoint. Raises CheckpointError where it has none, or another one."""
         file = Path(checkpoint, STATE_FILE)
         if not file.is_file():
             raise CheckpointError(
                 f"{checkpoint} was saved by a run without an auxiliary head ({STATE_FILE} is missing): leave out "
                 "--aux, or start again with it."
             )
-        load_head(file, self.auxiliary.head, self._head_optimizer)
-
-    def save_final_model(self: Any, folder: Any) -> Any:
-        if self.auxiliary is None:
-            return super().save_final_model(folder)  # type: ignore[misc]
-        self._check_weights()
-        self._final_features = self._features_of_training_images()
-        try:
-            return super().save_final_model(folder)  # type: ignore[misc]
-        finally:
-            self._final_features = None
+        load_head_state(file, self.head, self._optimizer)
 
     @torch.no_grad()
-    def _features_of_training_images(self: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features (R, D) under the present weights and MOS (R,), on CPU; the processes share the work."""
+    def save_trained(self, trainer: Trainer, processor: Any, folder: Path) -> None:
+        """Write the trained head beside the final model, with the features of all training images (`Auxiliary.save`).
+
+        Features (R, D) are taken under the present weights; the processes share that work.
+        """
         from tqdm.auto import tqdm
 
-        count, device = len(self.train_dataset), self.accelerator.device
-        mine = torch.arange(self.accelerator.process_index, count, self.accelerator.num_processes)
-        batches = mine.split(max(1, self.args.per_device_train_batch_size // self.num_generations))
-        was_training, found = self.model.training, []
-        self.model.eval()
-        with unwrap_model_for_generation(
-            self.model_wrapped,
-            self.accelerator,
-            gather_deepspeed3_params=self.args.ds3_gather_for_generation,
-            **checkpointing_options(unwrap_model_for_generation, self.args),
-        ) as model:
-            hidden = self.args.disable_tqdm or not self.accelerator.is_main_process
+        args: Any = trainer.args
+        rows: Any = trainer.train_dataset
+        local_R = torch.arange(self._accelerator.process_index, len(rows), self._accelerator.num_processes)
+        batches = local_R.split(max(1, args.per_device_train_batch_size // args.num_generations))
+        found = []
+        with evaluation_mode(trainer.model), whole_model(trainer) as model:
+            hidden = args.disable_tqdm or not self._accelerator.is_main_process
             for batch in tqdm(batches, "Features of the training images", disable=hidden):
-                prompts = self._prompt_inputs([self.train_dataset[row] for row in batch.tolist()])
-                prompts = {name: value.to(device) for name, value in prompts.items()}
-                with prompt_features(model, self.auxiliary.pooling, prompts["input_ids"].shape[1]) as seen:
+                prompts = process_prompts(processor, [rows[row] for row in batch.tolist()], args.chat_template_kwargs)
+                prompts = {name: value.to(self._accelerator.device) for name, value in prompts.items()}
+                with self.reading(model, prompts["input_ids"].shape[1]) as features:
                     model(**prompts, use_cache=False, logits_to_keep=1)
-                found.append(seen.rows_RD.float().cpu())
-        self.model.train(was_training)
-        everyones = gather_object([(mine, torch.cat(found))]) if found else gather_object([])
-        features_RD = torch.empty(count, everyones[0][1].shape[1])
-        for rows, features in everyones:
-            features_RD[rows] = features
-        return features_RD, self._mos_R
+                found.append(features.rows_RD.float().cpu())
+        parts = gather_object([(local_R, torch.cat(found))] if found else [])
+        features_RD = torch.empty(len(rows), parts[0][1].shape[1])
+        for rows_of_part, part_RD in parts:
+            features_RD[rows_of_part] = part_RD
+        if args.should_save:
+            self.auxiliary.save(folder, features_RD, self._mos_R)
 
 
-def save_head(file: str | Path, head: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def save_head_state(file: str | Path, head: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Write the weights of a head and the state of its optimiser to a safetensors file."""
     slots = optimizer.state_dict()["state"]
     tensors = {f"head.{name}": value for name, value in head.state_dict().items()}
@@ -252,8 +205,8 @@ def save_head(file: str | Path, head: nn.Module, optimizer: torch.optim.Optimize
     save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, file)
 
 
-def load_head(file: str | Path, head: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Read in place what `save_head` wrote. Raises CheckpointError where it is that of another head."""
+def load_head_state(file: str | Path, head: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Read in place what `save_head_state` wrote. Raises CheckpointError where it is that of another head."""
     weights: dict[str, torch.Tensor] = {}
     slots: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in load_file(file).items():

@@ -1,9 +1,9 @@
 """Checkpoints that are whole or absent, and that resume with the weights they hold.
 
-What transformers 5.17's Trainer does otherwise, and is cured here:
+What transformers 5.17's Trainer does otherwise, and is cured by `RunTrainer` with what is here:
 
 * It writes a checkpoint in place, so a full disk or a killed process leaves a broken one that a resumed run picks up:
-  ours is written in `.saving`, flushed to the disk and renamed once complete. Whatever lies in `.saving` is rubbish.
+  ours is written in `.saving`, flushed to the disk and renamed once complete. What lies in `.saving` can be deleted.
 * It deletes in place too: ours are first renamed into `.saving`, so that nothing half-deleted has a checkpoint's name.
 * It loads the weights of a full fine-tune of Qwen2-VL, Qwen2.5-VL, InternVL, Gemma3 or LLaVA-OneVision by a non-strict
   `load_state_dict` whose keys were renamed, which silently keeps the initial weights: ours go through
@@ -26,10 +26,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from accelerate.utils import is_peft_model
+from torch.serialization import safe_globals
+
 from mriqa.errors import UserError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from accelerate import Accelerator
+    from transformers import PreTrainedModel, Trainer
 
 STAGING = ".saving"
 REPLACED = ".replaced"
@@ -109,160 +113,70 @@ def load_weights(model: PreTrainedModel, folder: str | Path) -> None:
     model.load_state_dict(saved.state_dict(), strict=True)
 
 
-class SafeCheckpoints:
-    """Mixin for `transformers.Trainer`, to be named before it among the bases."""
+def has_plain_weights(trainer: Trainer) -> bool:
+    """Whether the model is neither an adapter nor sharded: those formats have sound loading of their own."""
+    return not (is_peft_model(trainer.model) or trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled)
 
-    _staged = False
 
-    def _get_output_dir(self: Any, trial: Any) -> str:
-        run_dir = super()._get_output_dir(trial)  # type: ignore[misc]
-        return os.path.join(run_dir, STAGING) if self._staged else run_dir
+@contextmanager
+def whole_or_absent(final: str | Path, accelerator: Accelerator) -> Iterator[Path]:
+    """Hand out a folder to write to and give it the name `final` once the block is done on every process.
 
-    def _save_checkpoint(self: Any, model: Any, trial: Any) -> None:
-        run_dir = Path(self._get_output_dir(trial))
-        final = run_dir / f"checkpoint-{self.state.global_step}"
-        best_before = self.state.best_model_checkpoint
-        limit = self.args.save_total_limit
-        with self._whole_or_absent(final) as staged:
-            try:
-                self._staged = True
-                super()._save_checkpoint(model, trial)  # type: ignore[misc]
-                if self.state.best_model_checkpoint == str(staged):  # the Trainer only knows where it wrote
-                    self.state.best_model_checkpoint = str(final)
-                    if self.args.should_save:
-                        self.state.save_to_json(str(staged / STATE_FILE))
-            except BaseException:
-                self.state.best_model_checkpoint = best_before
-                raise
-            finally:
-                self._staged = False
-        if self.args.push_to_hub:
-            self._push_from_checkpoint(str(final))
-        if limit is not None and limit > 0:
-            self._discard_old(run_dir, limit, keep={final.name, Path(self.state.best_model_checkpoint or "").name})
-
-    def _discard_old(self: Any, run_dir: Path, limit: int, keep: set[str]) -> None:
-        """Delete the oldest checkpoints until `limit` are left, never those to `keep`."""
-        for _ in one_per_disk(self.accelerator):
-            found = _checkpoints(run_dir)
-            spare = [folder for folder in found if folder.name not in keep]
-            kept = len(found) - len(spare)
-            _discard(spare[: max(0, len(found) - max(limit, kept))])
-
-    def _finalize_training(self: Any, *args: Any) -> Any:
-        # Where another checkpoint was best and the limit is one, the Trainer would delete the last one, in place, and
-        # before the model is saved: killed in between, the run would have to be trained again from the best.
-        limit, self.args.save_total_limit = self.args.save_total_limit, None
-        try:
-            return super()._finalize_training(*args)  # type: ignore[misc]
-        finally:
-            self.args.save_total_limit = limit
-
-    def _push_from_checkpoint(self: Any, checkpoint_folder: str) -> None:
-        if not self._staged:  # a staged folder is about to be renamed: pushed once it has its name
-            super()._push_from_checkpoint(checkpoint_folder)  # type: ignore[misc]
-
-    def save_final_model(self: Any, folder: str | Path) -> Path:
-        """Write the model and its processor to `folder`, whole or not at all, without the pickled arguments."""
-        folder = Path(folder)
-        with self._whole_or_absent(folder) as staged:
-            self.save_model(str(staged), _internal_call=True)
-            (staged / ARGUMENTS_FILE).unlink(missing_ok=True)
-        best = self.state.best_model_checkpoint
-        if self.args.save_total_limit == 1 and best is not None:
-            self._discard_old(Path(self.args.output_dir), limit=1, keep={Path(best).name})
-        return folder
-
-    @contextmanager
-    def _whole_or_absent(self: Any, final: Path) -> Iterator[Path]:
-        """Hand out a folder to write to and give it the name `final` once the block is done on every process."""
-        accelerator = self.accelerator
-        staging = final.parent / STAGING
+    Raises CheckpointError where the disk is full or broken; nothing of the new folder is left then, and all of the old.
+    """
+    final = Path(final)
+    staging = final.parent / STAGING
+    for _ in one_per_disk(accelerator):
+        restore_replaced(final.parent)
+        shutil.rmtree(staging, ignore_errors=True)
+    staged = staging / final.name
+    try:
+        yield staged
+        accelerator.wait_for_everyone()
         for _ in one_per_disk(accelerator):
-            restore_replaced(final.parent)
-            shutil.rmtree(staging, ignore_errors=True)
-        staged = staging / final.name
-        try:
-            yield staged
-            accelerator.wait_for_everyone()
-            for _ in one_per_disk(accelerator):
-                if staged.is_dir():
-                    _seal(staged)
-                    _replace(staged, final)
-                    shutil.rmtree(staging, ignore_errors=True)
-        except Exception as error:
-            # Only this process raises; the launcher then ends the others, which wait for it at the next barrier.
-            shutil.rmtree(staging, ignore_errors=True)
-            if not is_disk_failure(error):
-                raise
-            raise CheckpointError(_could_not_write(final, error)) from error
+            if staged.is_dir():
+                _seal(staged)
+                _replace(staged, final)
+                shutil.rmtree(staging, ignore_errors=True)
+    except Exception as error:
+        # Only this process raises; the launcher then ends the others, which wait for it at the next barrier.
+        shutil.rmtree(staging, ignore_errors=True)
+        if not is_disk_failure(error):
+            raise
+        raise CheckpointError(_could_not_write(final, error)) from error
 
-    def _init_training_state(
-        self: Any, max_steps: int, epoch_steps: int, epochs: int, resume_from_checkpoint: Any, trial: Any
-    ) -> Any:
-        progress = super()._init_training_state(max_steps, epoch_steps, epochs, resume_from_checkpoint, trial)  # type: ignore[misc]
-        if resume_from_checkpoint and self.state.best_global_step and self.state.best_model_checkpoint is None:
-            # The state names the best checkpoint by where the run was; it may have been moved, say to a larger disk.
-            moved = Path(resume_from_checkpoint).parent / f"checkpoint-{self.state.best_global_step}"
-            self.state.best_model_checkpoint = str(moved) if moved.is_dir() else None
-        return progress
 
-    def _prepare_for_training(self: Any, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
-        with self._plain_data_only(resume_from_checkpoint):
-            return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)  # type: ignore[misc]
+def discard_old(run_dir: Path, limit: int, keep: set[str], accelerator: Accelerator) -> None:
+    """Delete the oldest checkpoints until `limit` are left, never those of the names to `keep`."""
+    for _ in one_per_disk(accelerator):
+        found = _checkpoints(run_dir)
+        spare = [folder for folder in found if folder.name not in keep]
+        kept = len(found) - len(spare)
+        _discard(spare[: max(0, len(found) - max(limit, kept))])
 
-    def _run_epoch(self: Any, model: Any, epoch: int, train_dataloader: Any, *args: Any, **options: Any) -> None:
-        if self.state.global_step >= self.state.max_steps:  # resumed from the last step, which may be within an epoch
-            self.control.should_training_stop = True
-            return
-        # The Trainer tells the loader it makes to skip batches, which on several processes doesn't pass it on.
-        train_dataloader.set_epoch(epoch)
-        super()._run_epoch(model, epoch, train_dataloader, *args, **options)  # type: ignore[misc]
 
-    def _load_rng_state(self: Any, checkpoint: str | None) -> None:
-        with self._plain_data_only(checkpoint):
-            super()._load_rng_state(checkpoint)  # type: ignore[misc]
+@contextmanager
+def plain_data_only(checkpoint: str | None, deepspeed: bool) -> Iterator[None]:
+    """Let every torch.load within the block refuse pickled code, as one CheckpointError, whatever its caller asked for.
 
-    def _load_from_checkpoint(self: Any, resume_from_checkpoint: str, model: Any = None) -> None:
-        if self._has_plain_weights():
-            load_weights(self.accelerator.unwrap_model(model or self.model), resume_from_checkpoint)
+    DeepSpeed asks for pickles and takes no argument that forbids it, so torch's own switch in the environment is set
+    for as long as the block lasts: the one place where the project changes something global around a call.
+    """
+    before = os.environ.get(FORCE_PLAIN)
+    os.environ[FORCE_PLAIN] = "1"
+    try:
+        with safe_globals(_deepspeed_types() if deepspeed else []):
+            yield
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{checkpoint} holds something else than tensors and plain values, which could run code of its own, "
+            f"and was not loaded ({_first_sentence(error)}): resume from a checkpoint that you trust."
+        ) from error
+    finally:
+        if before is None:
+            del os.environ[FORCE_PLAIN]
         else:
-            with self._plain_data_only(resume_from_checkpoint):
-                super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
-
-    def _load_best_model(self: Any) -> None:
-        if self._has_plain_weights():
-            load_weights(self.accelerator.unwrap_model(self.model), self.state.best_model_checkpoint)
-        else:
-            with self._plain_data_only(self.state.best_model_checkpoint):
-                super()._load_best_model()  # type: ignore[misc]
-
-    @contextmanager
-    def _plain_data_only(self: Any, checkpoint: str | None) -> Iterator[None]:
-        """Let every torch.load within the block refuse pickled code, as one sentence, whatever its caller asked for."""
-        from torch.serialization import safe_globals
-
-        before = os.environ.get(FORCE_PLAIN)
-        os.environ[FORCE_PLAIN] = "1"
-        try:
-            with safe_globals(_deepspeed_types() if self.is_deepspeed_enabled else []):
-                yield
-        except pickle.UnpicklingError as error:
-            raise CheckpointError(
-                f"{checkpoint} holds something else than tensors and plain values, which could run code of its own, "
-                f"and was not loaded ({_first_sentence(error)}): resume from a checkpoint that you trust."
-            ) from error
-        finally:
-            if before is None:
-                del os.environ[FORCE_PLAIN]
-            else:
-                os.environ[FORCE_PLAIN] = before
-
-    def _has_plain_weights(self: Any) -> bool:
-        """Whether the model is neither an adapter nor sharded: those formats have their own, sound, loading."""
-        from accelerate.utils import is_peft_model
-
-        return not (is_peft_model(self.model) or self.is_deepspeed_enabled or self.is_fsdp_enabled)
+            os.environ[FORCE_PLAIN] = before
 
 
 def is_disk_failure(error: BaseException) -> bool:
@@ -310,10 +224,10 @@ def _replace(staged: Path, final: Path) -> None:
 def _discard(folders: Iterable[Path]) -> None:
     """Delete checkpoints; whenever this is cut short, none of them is half there under its name."""
     for folder in folders:
-        rubbish = folder.parent / STAGING
-        rubbish.mkdir(exist_ok=True)
-        folder.rename(rubbish / folder.name)
-        shutil.rmtree(rubbish, ignore_errors=True)
+        staging = folder.parent / STAGING
+        staging.mkdir(exist_ok=True)
+        folder.rename(staging / folder.name)
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _deepspeed_types() -> list[Any]:

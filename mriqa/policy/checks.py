@@ -58,14 +58,8 @@ def check_rollout_size(
     shape = check_whole_groups(num_generations, per_device_batch, steps_per_generation, processes)
     rollout = per_device_batch * steps_per_generation * processes
     needed = rollout // num_generations
-    if images < needed:
-        raise SettingsError(
-            f"The training set has {images} images but one rollout needs {needed} ({shape} / num_generations "
-            f"({num_generations})), so there would be no training step at all: lower the batch size or "
-            "steps_per_generation, or add images."
-        )
-    if comparison not in ("global", "local"):
-        raise SettingsError(f'comparison is "global" or "local", not "{comparison}".')
+    _check_enough(images, needed, f"one rollout needs {needed} ({shape} / num_generations ({num_generations}))")
+    _check_comparison(comparison)
     compared = needed
     if comparison == "local":
         local = per_device_batch * steps_per_generation
@@ -78,11 +72,43 @@ def check_rollout_size(
             )
         compared = local // num_generations
     if compared == 1:
-        warnings.warn(
-            "Each comparison set holds one image only, so pairwise rewards (margin, ranking) have no partner and are "
-            "all zero: raise per_device_train_batch_size or steps_per_generation.",
-            stacklevel=2,
+        _warn_alone("per_device_train_batch_size")
+
+
+def check_set_size(
+    *, images: int, images_per_batch: int, steps_per_generation: int, processes: int, comparison: str
+) -> None:
+    """Refuse comparison sets of the exact estimator that the training images don't fill; see `check_rollout_size`."""
+    needed = images_per_batch * steps_per_generation * processes
+    shape = (
+        f"images_per_batch ({images_per_batch}) × steps_per_generation ({steps_per_generation}) × processes "
+        f"({processes})"
+    )
+    _check_enough(images, needed, f"one comparison set needs {needed}, {shape}")
+    _check_comparison(comparison)
+    if needed // (processes if comparison == "local" else 1) == 1:
+        _warn_alone("images_per_batch")
+
+
+def _check_enough(images: int, needed: int, what: str) -> None:
+    if images < needed:
+        raise SettingsError(
+            f"The training set has {images} images but {what}, so there would be no training step at all: lower the "
+            "batch size or steps_per_generation, or add images."
         )
+
+
+def _check_comparison(comparison: str) -> None:
+    if comparison not in ("global", "local"):
+        raise SettingsError(f'comparison is "global" or "local", not "{comparison}".')
+
+
+def _warn_alone(setting: str) -> None:
+    warnings.warn(
+        "Each comparison set holds one image only, so pairwise rewards (margin, ranking) have no partner and are "
+        f"all zero: raise {setting} or steps_per_generation.",
+        stacklevel=3,
+    )
 
 
 def check_whole_groups(num_generations: int, per_device_batch: int, steps_per_generation: int, processes: int) -> str:

@@ -1,6 +1,7 @@
 """Which images an epoch trains on, and which of them may be compared: mixtures of several data sets.
 
-All candidate rows are in the training set; a schedule says which of them an epoch comes to, how often, and how they are
+Without a mixture an epoch comes to every image once (`EpochRepeatSampler`). With one, all candidate rows are in the
+training set; a schedule says which of them an epoch comes to, how often, and how they are
 dealt into comparison sets. So a mixture can be selected anew between two epochs while the trainer, its loader and the
 number of its steps stay as they are.
 
@@ -10,11 +11,12 @@ Legend: B images in a comparison set, G completions of each.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
 
 import numpy as np
 from torch.utils.data import Sampler
+from trl.trainer.utils import RepeatSampler
 
 from mriqa.policy.checks import SettingsError
 
@@ -69,6 +71,40 @@ class Schedule:
                 )
             sets += _deal(rows, size, rng)
         return [sets[place] for place in rng.permutation(len(sets))]
+
+
+def comparison_set_sampler(
+    images: Sized,
+    schedule: Schedule | None,
+    *,
+    images_per_set: int,
+    rows_per_image: int,
+    batches_per_set: int,
+    shuffle: bool,
+    seed: int,
+) -> Sampler[int]:
+    """The order in which a trainer's loader reads its images: sets of `images_per_set`, each as long as it is in work.
+
+    Args:
+        images: the training set.
+        schedule: what an epoch trains on; None for every image once.
+        images_per_set: images of a comparison set, over all processes.
+        rows_per_image: how often an image comes in a row: G for sampled answers.
+        batches_per_set: how many batches of the loader one set serves.
+        shuffle, seed: of the order without a schedule, a function of seed and epoch.
+    """
+    shape = {"mini_repeat_count": rows_per_image, "batch_size": images_per_set, "repeat_count": batches_per_set}
+    if schedule is not None:
+        return ScheduledSampler(schedule, **shape)
+    return EpochRepeatSampler(data_source=images, shuffle=shuffle, seed=seed, **shape)
+
+
+class EpochRepeatSampler(RepeatSampler):
+    """TRL's RepeatSampler whose order is a function of the seed and the epoch, which a checkpoint knows."""
+
+    def set_epoch(self, epoch: int) -> None:
+        if self.shuffle:
+            self.generator.manual_seed((self.seed or 0) + epoch)
 
 
 class ScheduledSampler(Sampler[int]):

@@ -7,18 +7,19 @@ advantage is a sum over rewards once its divisor is fixed, so the two parts add 
 the advantage it has under "uniform", another token the format's part of it. A completion without a score has no token
 to blame more than others, and keeps its advantage on all.
 
-Legend: B completions of this process, A those of all processes, C completion tokens, F reward functions.
+Legend: R completions of this process, A those of all processes, C completion tokens, F reward functions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from trl.trainer.utils import nanstd
 
-from mriqa.answers import AnswerFormat
+from mriqa.answers import Answer
 from mriqa.policy.checks import SettingsError
 
 if TYPE_CHECKING:
@@ -28,45 +29,51 @@ FORMAT_REWARD = "format"
 CREDITS = ("uniform", "score")
 
 
-class TokenCredit:
-    """Mixin for GRPOTrainer, governed by `args.token_credit`; `answer_format` says where the score stands.
+@dataclass(frozen=True)
+class CreditedRollout:
+    """What `credit_score_tokens` works on: a process's part of a rollout, and the rewards of all processes.
 
-    Raises SettingsError for an unknown `token_credit`, and for "score" with `multi_objective_aggregation`
-    "normalize_then_sum", whose advantages are no such sum.
+    Attributes:
+        ids_RC, mask_RC: completion tokens, and which of them are real.
+        advantages_R: TRL's.
+        texts, answers: the completions and what each says.
+        weighted_AF: each reward times its weight, NaN where it didn't apply; whole groups of `num_generations` rows.
+        own_rows: the rows of this process among those of all.
+        reward_names: of the F reward functions.
+        scale_rewards: TRL's setting: what the sum of the rewards, and so each part, is divided by.
     """
 
-    answer_format: AnswerFormat
-    _rewards_AF: torch.Tensor  # of the rollout, for all processes (once or, where it was gathered before, repeatedly)
+    ids_RC: torch.Tensor
+    mask_RC: torch.Tensor
+    advantages_R: torch.Tensor
+    texts: Sequence[str]
+    answers: Sequence[Answer]
+    weighted_AF: torch.Tensor
+    own_rows: slice
+    reward_names: Sequence[str]
+    num_generations: int
+    scale_rewards: str
 
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if self.args.token_credit not in CREDITS:
-            raise SettingsError(f"token_credit is one of {', '.join(CREDITS)}, not {self.args.token_credit!r}.")
-        if self.args.token_credit == "score" and self.multi_objective_aggregation != "sum_then_normalize":
-            raise SettingsError(
-                'token_credit "score" needs rewards that are summed before they are normalised: leave out '
-                "--multi_objective_aggregation, or use token_credit uniform."
-            )
 
-    def _calculate_rewards(self: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
-        self._rewards_AF = super()._calculate_rewards(*args, **kwargs)  # type: ignore[misc]
-        return self._rewards_AF
+def check_credit(token_credit: str, aggregation: str) -> None:
+    """Raises SettingsError for an unknown `token_credit`, and for "score" with rewards whose advantages are no sum."""
+    if token_credit not in CREDITS:
+        raise SettingsError(f"token_credit is one of {', '.join(CREDITS)}, not {token_credit!r}.")
+    if token_credit == "score" and aggregation != "sum_then_normalize":
+        raise SettingsError(
+            'token_credit "score" needs rewards that are summed before they are normalised: leave out '
+            "--multi_objective_aggregation, or use token_credit uniform."
+        )
 
-    def _generate_and_score_completions(self: Any, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        rollout = super()._generate_and_score_completions(inputs)  # type: ignore[misc]
-        if self.args.token_credit == "uniform":
-            return rollout
-        n_own = len(inputs)
-        rewards_AF = self._rewards_AF[: n_own * self.accelerator.num_processes]
-        weights_F = self.reward_weights.to(rewards_AF.device)
-        is_format_F = torch.tensor([name == FORMAT_REWARD for name in self.reward_func_names], device=rewards_AF.device)
-        format_A = format_advantages(rewards_AF * weights_F, is_format_F, self.num_generations, self.scale_rewards)
-        start = self.accelerator.process_index * n_own
-        ids_BC, mask_BC = rollout["completion_ids"], rollout["completion_mask"]
-        scores_BC = score_tokens(ids_BC, mask_BC, self._tokenizer, self.answer_format)
-        total_B = rollout["advantages"]
-        credited_BC = torch.where(scores_BC, total_B[:, None], format_A[start : start + n_own, None].to(total_B))
-        return {**rollout, "advantages": credited_BC}
+
+def credit_score_tokens(rollout: CreditedRollout, tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
+    """Advantages (R, C): the whole one for the tokens that state the score, the format's part of it for the others."""
+    weighted_AF = rollout.weighted_AF
+    is_format_F = torch.tensor([name == FORMAT_REWARD for name in rollout.reward_names], device=weighted_AF.device)
+    format_A = format_advantages(weighted_AF, is_format_F, rollout.num_generations, rollout.scale_rewards)
+    stated_RC = score_tokens(rollout.ids_RC, rollout.mask_RC, tokenizer, rollout.texts, rollout.answers)
+    total_R = rollout.advantages_R
+    return torch.where(stated_RC, total_R[:, None], format_A[rollout.own_rows, None].to(total_R))
 
 
 def format_advantages(
@@ -93,40 +100,40 @@ def format_advantages(
 
 
 def score_tokens(
-    ids_BC: torch.Tensor, mask_BC: torch.Tensor, tokenizer: PreTrainedTokenizerBase, answer_format: AnswerFormat
+    ids_RC: torch.Tensor,
+    mask_RC: torch.Tensor,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    answers: Sequence[Answer],
 ) -> torch.Tensor:
-    """Which tokens answer for the score (B, C): those that write its characters, or all where there is no score."""
-    found_BC = torch.ones_like(ids_BC, dtype=torch.bool)
-    for row, (ids_C, mask_C) in enumerate(zip(ids_BC.cpu(), mask_BC.cpu(), strict=True)):
-        span = score_token_span(ids_C[mask_C.bool()].tolist(), tokenizer, answer_format)
-        if span is not None:
-            found_BC[row] = False
-            found_BC[row, slice(*span)] = True
-    return found_BC
+    """Which tokens answer for the score (R, C): those that write its characters, or all where there is no score."""
+    found_RC = torch.ones_like(ids_RC, dtype=torch.bool)
+    for row, (ids_C, mask_C) in enumerate(zip(ids_RC.cpu(), mask_RC.cpu(), strict=True)):
+        ids, span = ids_C[mask_C.bool()].tolist(), answers[row].span
+        written = str(tokenizer.decode(ids, skip_special_tokens=True))
+        before = written.find(texts[row])  # a chat template's parser may have stripped the completion
+        if span is not None and before >= 0:
+            place = tokens_of_span(ids, tokenizer, written, (span[0] + before, span[1] + before))
+            found_RC[row] = False
+            found_RC[row, slice(*place)] = True
+    return found_RC
 
 
-def score_token_span(
-    ids: Sequence[int], tokenizer: PreTrainedTokenizerBase, answer_format: AnswerFormat
-) -> tuple[int, int] | None:
-    """The first token of a completion that writes part of its score, and the one behind the last; None without one.
+def tokens_of_span(
+    ids: Sequence[int], tokenizer: PreTrainedTokenizerBase, text: str, span: tuple[int, int]
+) -> tuple[int, int]:
+    """The first token of a completion that writes part of `span` of its `text`, and the one behind the last.
 
     A tokenizer decodes, but keeps no offsets into what a model wrote, so the beginnings of the completion are decoded:
-    the score's first character is written by the last token of the shortest beginning that shows it.
+    the span's first character is written by the last token of the shortest beginning that shows it.
     """
-
-    def decode(count: int) -> str:
-        return str(tokenizer.decode(list(ids[:count]), skip_special_tokens=True))
-
-    text = decode(len(ids))
-    span = answer_format.read(text).span
-    if span is None:
-        return None
 
     def tokens_up_to(characters: int) -> int:
         low, high = 0, len(ids)  # bisection: a beginning that shows these characters still does when it grows
         while low < high:
             middle = (low + high) // 2
-            if decode(middle)[:characters] == text[:characters]:
+            written = str(tokenizer.decode(list(ids[:middle]), skip_special_tokens=True))
+            if written[:characters] == text[:characters]:
                 high = middle
             else:
                 low = middle + 1

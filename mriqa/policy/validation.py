@@ -1,21 +1,24 @@
 """Validation by correlation with human scores, on the Trainer's own schedule.
 
 TRL would evaluate a policy by its reward on sampled answers. What we want to know, and to choose the best checkpoint
-by, is how well its scores rank unseen images, so `Trainer.evaluate` is replaced.
+by, is how well its scores rank unseen images: `RunTrainer.evaluate` asks `validate` for that.
 """
 
 from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from accelerate.utils import gather_object
+from trl.models import unwrap_model_for_generation
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, ProcessorMixin
+    from transformers import PreTrainedModel, ProcessorMixin, Trainer
 
     from mriqa.manifest import RatedImage
 
@@ -36,58 +39,59 @@ class Validation:
     metrics: Mapping[str, Metric]
 
 
-class ScoreValidation:
-    """Mixin for `transformers.Trainer`: `evaluate()` scores `self.validation` and logs its metrics as `eval_<name>`.
+def validate(validation: Validation, trainer: Trainer, processor: ProcessorMixin) -> dict[str, float]:
+    """The metrics of `validation` by name, `parse_rate` and `runtime` among them, for the model in training.
 
     The rows are split over the processes, and every process returns the same numbers. Metrics are computed over the
-    images whose answer parsed; `eval_parse_rate` says how many those are. With fewer than two of them they are NaN,
+    images whose answer parsed; `parse_rate` says how many those are. With fewer than two of them they are NaN,
     which never becomes the best checkpoint.
     """
-
-    validation: Validation | None = None
-
-    def evaluate(self: Any, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval") -> Any:
-        from accelerate.utils import gather_object
-        from trl.models import unwrap_model_for_generation
-
-        if self.validation is None:
-            raise ValueError("This trainer has nothing to evaluate on: give it a Validation.")
-        started = time.perf_counter()
-        rows = self.validation.rows
-        mine = list(range(self.accelerator.process_index, len(rows), self.accelerator.num_processes))
-        was_training = self.model.training
-        self.model.eval()  # GRPOTrainer.log reads the mode to tell training metrics from evaluation metrics
-        with unwrap_model_for_generation(
-            self.model_wrapped,
-            self.accelerator,
-            gather_deepspeed3_params=getattr(self.args, "ds3_gather_for_generation", True),
-            **checkpointing_options(unwrap_model_for_generation, self.args),
-        ) as model:
-            scores = self.validation.score(model, self.processing_class, [rows[index] for index in mine])
-        scored = dict(gather_object(list(zip(mine, map(float, scores), strict=True))))
-
-        predicted = np.array([scored[index] for index in range(len(rows))])
-        metrics = correlations(predicted, np.array([row.mos for row in rows]), self.validation.metrics)
-        metrics["runtime"] = round(time.perf_counter() - started, 3)
-        logs = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
-        self.log(logs)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, logs)
-        self.model.train(was_training)
-        return logs
+    started = time.perf_counter()
+    rows, accelerator = validation.rows, trainer.accelerator
+    local = list(range(accelerator.process_index, len(rows), accelerator.num_processes))
+    with evaluation_mode(trainer.model), whole_model(trainer) as model:
+        scores = validation.score(model, processor, [rows[index] for index in local])
+    scored = dict(gather_object(list(zip(local, map(float, scores), strict=True))))
+    predicted_N = np.array([scored[index] for index in range(len(rows))])
+    metrics = correlations(predicted_N, np.array([row.mos for row in rows]), validation.metrics)
+    return {**metrics, "runtime": round(time.perf_counter() - started, 3)}
 
 
-def checkpointing_options(unwrap: Callable[..., Any], args: Any) -> dict[str, Any]:
+@contextmanager
+def whole_model(trainer: Trainer) -> Iterator[PreTrainedModel]:
+    """The model in training, unwrapped and whole on every process, as long as the block lasts."""
+    args: Any = trainer.args
+    with unwrap_model_for_generation(
+        trainer.model_wrapped,
+        trainer.accelerator,
+        gather_deepspeed3_params=getattr(args, "ds3_gather_for_generation", True),
+        **checkpointing_options(args),
+    ) as model:
+        yield model
+
+
+@contextmanager
+def evaluation_mode(model: Any) -> Iterator[None]:
+    """Evaluation mode for the block, and the mode from before it afterwards."""
+    was_training = model.training
+    model.eval()
+    yield
+    model.train(was_training)
+
+
+def checkpointing_options(args: Any) -> dict[str, Any]:
     """What TRL 1.16 wants in order to switch gradient checkpointing back on; TRL 1.14, for Python 3.10, knows none."""
     name = "gradient_checkpointing_kwargs"
-    return {name: args.gradient_checkpointing_kwargs} if name in inspect.signature(unwrap).parameters else {}
+    known = inspect.signature(unwrap_model_for_generation).parameters
+    return {name: getattr(args, name)} if name in known else {}
 
 
-def correlations(predicted: np.ndarray, mos: np.ndarray, metrics: Mapping[str, Metric]) -> dict[str, float]:
+def correlations(predicted_N: np.ndarray, mos_N: np.ndarray, metrics: Mapping[str, Metric]) -> dict[str, float]:
     """Each metric over the images with a finite prediction (N,), and `parse_rate`, the share of those images."""
-    parsed = np.isfinite(predicted)
-    enough = parsed.sum() >= 2 and np.ptp(predicted[parsed]) > 0
+    parsed_N = np.isfinite(predicted_N)
+    enough = parsed_N.sum() >= 2 and np.ptp(predicted_N[parsed_N]) > 0
     values = {
-        name: float(metric(predicted[parsed], mos[parsed])) if enough else float("nan")
+        name: float(metric(predicted_N[parsed_N], mos_N[parsed_N])) if enough else float("nan")
         for name, metric in metrics.items()
     }
-    return {**values, "parse_rate": float(parsed.mean())}
+    return {**values, "parse_rate": float(parsed_N.mean())}

@@ -187,6 +187,13 @@ class ScoreGRPOConfig(ScoreTrainerDefaults, GRPOConfig):  # type: ignore[misc]
             "divide it and multiply gradient_accumulation_steps."
         },
     )
+    images_per_batch: int | None = field(
+        default=None,
+        metadata={
+            "help": "With --estimator exact: images a process takes at a time. A comparison set has that many times "
+            "steps_per_generation times processes (default: per_device_train_batch_size / num_generations)."
+        },
+    )
     temperature: float = field(
         default=0.7, metadata={"help": "Sampling temperature; the higher, the more G scores differ."}
     )
@@ -224,6 +231,7 @@ class ScoreGRPOConfig(ScoreTrainerDefaults, GRPOConfig):  # type: ignore[misc]
     )
 
     def __post_init__(self) -> None:
+        _switch_off_evaluation(self)
         if self.generation_batch_size is None:  # TRL's own sentence would name this setting, which nobody set
             steps = self.steps_per_generation or self.gradient_accumulation_steps
             processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -247,8 +255,15 @@ class ScoreSFTConfig(ScoreTrainerDefaults, SFTConfig):  # type: ignore[misc]
     remove_unused_columns: bool = field(default=False, metadata={"help": "Keep False: images are decoded on access."})
 
     def __post_init__(self) -> None:
+        _switch_off_evaluation(self)
         _suit_the_machine(self)
         super().__post_init__()
+
+
+def _switch_off_evaluation(config: Any) -> None:
+    """Without validation there is none at the start either, and no best checkpoint to end with."""
+    if config.eval_strategy == "no":
+        config.eval_on_start = config.load_best_model_at_end = False
 
 
 def _suit_the_machine(config: Any) -> None:

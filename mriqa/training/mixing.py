@@ -116,7 +116,7 @@ class Mix:
     def _features(self, images: Sequence[Path], role: str) -> FloatArray:
         name = self.settings.encoder if role == "content" else self.settings.quality_encoder
         if name == POLICY:
-            encoder: Encoder = vlm_encoder(self.trainer.model, self.trainer.processing_class, POLICY)
+            encoder: Encoder = vlm_encoder(self.trainer.model, self.trainer.processor, POLICY)
             return extract(images, encoder)  # not kept: the policy moves on
         with PartialState().main_process_first():
             return extract(images, load_encoder(name, str(self.trainer.accelerator.device)), cache=self.cache)

@@ -8,17 +8,12 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from trl import GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
-from mriqa.policy.shared_update import SharedPrefixUpdate
+from mriqa.policy.trainer import ScoreGRPOTrainer
 from mriqa.shared_prefix import core_of
 
 TEMPERATURE = 0.7
-
-
-class SharedTrainer(SharedPrefixUpdate, GRPOTrainer):
-    pass
 
 
 def bare(cls: type, model: Any, beta: float = 0.04, steps: int = 1, accelerator: Any = None) -> Any:
@@ -52,9 +47,16 @@ def bare(cls: type, model: Any, beta: float = 0.04, steps: int = 1, accelerator:
         "_metrics": {"train": defaultdict(list), "eval": defaultdict(list)},
         "_step": 0,
         "_buffered_inputs": None,
+        "_group_B": None,
+        "head": None,
+        "guard": SimpleNamespace(saw=lambda *_: None),
+        "why_not_shared": None,
     }
     for name, value in settings.items():
         setattr(trainer, name, value)
+    if cls is ScoreGRPOTrainer:
+        trainer.environment_factories, trainer.rollout_func, trainer._is_vlm = None, None, True
+        trainer.why_not_shared = trainer._why_not_shared()
     return trainer
 
 

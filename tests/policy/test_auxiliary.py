@@ -16,24 +16,25 @@ from typing import Any
 import pytest
 import torch
 from bare_trainer import bare, rollout
+from datasets import Dataset
 from safetensors.torch import load_file
 from tiny_families import build, completions, prompts
 from tiny_policy import make_trainer
 from torch import nn
-from trl import GRPOTrainer
 
 import mriqa.reward
 from mriqa.answers import load_format
 from mriqa.heads.neighbour_head import AuxiliaryHead
 from mriqa.manifest import write_manifest
 from mriqa.models import load_vlm
-from mriqa.policy.auxiliary import Auxiliary, AuxiliaryObjective, check_auxiliary
+from mriqa.policy.auxiliary import Auxiliary, HeadTraining, check_auxiliary
 from mriqa.policy.checkpoints import CheckpointError, find_checkpoint
 from mriqa.policy.checks import SettingsError
 from mriqa.policy.exact import ExactScoreTrainer
-from mriqa.policy.numerics import ROWS_FIELD, NotFiniteError
+from mriqa.policy.finite_guard import ROWS_FIELD, NotFiniteError
 from mriqa.policy.prompt_groups import split_by_prompt
-from mriqa.policy.shared_update import SharedPrefixUpdate
+from mriqa.policy.prompts_once import process_prompts
+from mriqa.policy.trainer import ScoreGRPOTrainer
 from mriqa.policy.training_sets import policy_dataset
 from mriqa.policy.validation import Validation
 from mriqa.training.config import ScoreGRPOConfig
@@ -65,14 +66,6 @@ def auxiliary(width: int = 64, **options: Any) -> Auxiliary:
     return Auxiliary(Regression(width), save=save, **{**settings, **options})
 
 
-class JointTrainer(AuxiliaryObjective, SharedPrefixUpdate, GRPOTrainer):
-    pass
-
-
-class StockTrainer(AuxiliaryObjective, GRPOTrainer):
-    pass
-
-
 def features_by_stock_forward(model: Any, inputs: dict[str, Any], pooling: str) -> torch.Tensor:
     hidden = model(**inputs, output_hidden_states=True).hidden_states
     if pooling == "last_hidden":
@@ -90,15 +83,13 @@ def gradients(model: nn.Module, head: nn.Module, loss: torch.Tensor) -> dict[str
 
 
 @pytest.mark.parametrize("pooling", ["last_hidden", "vision"])
-@pytest.mark.parametrize(
-    ("family", "trainer_class"), [("qwen3_vl", JointTrainer), ("fast_vlm", JointTrainer), ("qwen3_vl", StockTrainer)]
-)
-def test_joint_gradient_is_the_sum_of_two_backward_passes(family: str, trainer_class: type, pooling: str) -> None:
+@pytest.mark.parametrize(("family", "shared"), [("qwen3_vl", True), ("fast_vlm", True), ("qwen3_vl", False)])
+def test_joint_gradient_is_the_sum_of_two_backward_passes(family: str, shared: bool, pooling: str) -> None:
     model, inputs = build(family).train(), prompts(family)
     batch = rollout(inputs, *completions())
     batch[ROWS_FIELD] = torch.tensor([2, 0, 1]).repeat_interleave(4)
     mos_of_rows = torch.tensor([1.5, 4.5, 3.0])
-    if trainer_class is JointTrainer:
+    if shared:
         torch.manual_seed(0)
         (joint,) = split_by_prompt(batch, 1)
     else:  # TRL's own path: a row of features for each completion, in any order
@@ -109,18 +100,20 @@ def test_joint_gradient_is_the_sum_of_two_backward_passes(family: str, trainer_c
         joint |= {"pixel_values": torch.cat([pixels[row] for row in order]), "num_images": [1] * 12}
         joint["num_items_in_batch"] = batch["num_items_in_batch"]
 
-    trainer = bare(trainer_class, model)
-    trainer.auxiliary = auxiliary(32, pooling=pooling, schedule="cosine")
+    trainer = bare(ScoreGRPOTrainer, model)
+    trainer.why_not_shared = None if shared else "asked for"
     trainer.state = SimpleNamespace(global_step=1, max_steps=4)
-    trainer.args.report_to = []
-    trainer._mos_R = mos_of_rows
+    settings = {"report_to": [], "max_grad_norm": 1.0, "learning_rate": 1e-3, "weight_decay": 0.0}
+    vars(trainer.args).update(settings, fp16=False, use_liger_kernel=False)
+    trainer.train_dataset = Dataset.from_dict({"mos": mos_of_rows.tolist()})
+    trainer.head = HeadTraining(auxiliary(32, pooling=pooling, schedule="cosine"), trainer, trainer.guard)
     trainer.current_gradient_accumulation_steps = 2
-    head = trainer.auxiliary.head
-    found = gradients(model, head, trainer._compute_loss(model, joint))
+    head = trainer.head.head
+    found = gradients(model, head, trainer.compute_loss(model, joint))
     assert len(head.seen) == 1 and len(head.seen[0][0]) == 3, "a row for each image, not one for each completion"
 
-    trainer.auxiliary = None
-    policy = gradients(model, head, trainer._compute_loss(model, joint))
+    trainer.head = None
+    policy = gradients(model, head, trainer.compute_loss(model, joint))
     weight = WEIGHT * (1 + math.cos(math.pi / 4)) / 2 / 2
     features = features_by_stock_forward(model, inputs, pooling)
     other = gradients(model, head, weight * head(features, mos_of_rows[torch.tensor([2, 0, 1])]))
@@ -148,7 +141,7 @@ def tiny_fastvlm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny_fastvlm(tmp_path_factory.mktemp("tiny"), image_size=64, grid=2, hidden_size=64)
 
 
-def exact_trainer(model_path: Path, rows: list, folder: Path, head: Auxiliary, per_device_batch: int = 12) -> Any:
+def exact_trainer(model_path: Path, rows: list, folder: Path, head: Auxiliary, per_device_batch: int = 6) -> Any:
     """One step of the exact estimator on all six images, by plain gradient descent."""
     model, processor = load_vlm(model_path, device="cpu")
     model.model.vision_tower.requires_grad_(False)
@@ -156,8 +149,7 @@ def exact_trainer(model_path: Path, rows: list, folder: Path, head: Auxiliary, p
     config = ScoreGRPOConfig(
         output_dir=str(folder),
         max_steps=1,
-        per_device_train_batch_size=per_device_batch,
-        num_generations=2,
+        images_per_batch=per_device_batch,
         gradient_checkpointing=False,
         beta=0.0,
         optim="sgd",
@@ -173,7 +165,6 @@ def exact_trainer(model_path: Path, rows: list, folder: Path, head: Auxiliary, p
         model=model,
         processing_class=processor,
         args=config,
-        reward_funcs=rewards,
         reward_table=mriqa.reward.reward_table(rewards),
         train_dataset=policy_dataset(rows, answer_format),
         answer_format=answer_format,
@@ -188,13 +179,13 @@ def ordinal(rows: list, width: int = 64) -> Auxiliary:
 
 def test_joint_gradient_of_the_exact_estimator(tiny_fastvlm: Path, rows: list, tmp_path: Path) -> None:
     trainer = exact_trainer(tiny_fastvlm, rows, tmp_path, ordinal(rows))
-    model, head = trainer.model.train(), trainer.auxiliary.head
+    model, head = trainer.model.train(), trainer.head.head
     trainer.current_gradient_accumulation_steps, trainer.state.max_steps = 1, 1
     inputs_of_rows = [trainer.train_dataset[row] for row in (3, 0, 5, 4, 1, 2)]
-    (batch,) = trainer._comparison_set(inputs_of_rows)
-    found = gradients(model, head, trainer._compute_loss(model, batch))
-    policy = gradients(model, head, trainer._policy_loss(model, batch))
-    features = features_by_stock_forward(model, trainer._prompt_inputs(inputs_of_rows), "last_hidden")
+    (batch,) = trainer.comparison_set(inputs_of_rows)
+    found = gradients(model, head, trainer.compute_loss(model, batch))
+    policy = gradients(model, head, trainer.policy_loss(model, batch))
+    features = features_by_stock_forward(model, process_prompts(trainer.processor, inputs_of_rows), "last_hidden")
     mos = torch.tensor([row["mos"] for row in inputs_of_rows])
     other = gradients(model, head, 5.0 * head(features, mos))
     reached = [name for name in policy if name in other]
@@ -214,7 +205,7 @@ def test_two_processes_that_gather_train_as_one(tiny_fastvlm: Path, rows: list, 
         f"sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1] / 'helpers')!r}]",
         "from test_auxiliary import exact_trainer, ordinal; from mriqa.manifest import read_manifest",
         f"rows = read_manifest({str(manifest)!r})",
-        f"exact_trainer(Path({str(tiny_fastvlm)!r}), rows, Path({str(tmp_path / 'two')!r}), ordinal(rows), 6).train()",
+        f"exact_trainer(Path({str(tiny_fastvlm)!r}), rows, Path({str(tmp_path / 'two')!r}), ordinal(rows), 3).train()",
     ]
     (tmp_path / "two.py").write_text("\n".join(script))
     finished = subprocess.run(
@@ -245,21 +236,21 @@ def test_the_head_learns_and_so_does_the_model(tiny_model: Path, rows: list, tmp
     joint = make_trainer(
         tiny_model, rows, tmp_path / "joint", auxiliary=auxiliary(schedule="linear", weight=2.0), **options
     )
-    head_before = copy.deepcopy(joint.auxiliary.head.state_dict())
+    head_before = copy.deepcopy(joint.head.head.state_dict())
     joint.train()
-    assert not same(weights(plain), weights(joint)) and not same(head_before, joint.auxiliary.head.state_dict())
+    assert not same(weights(plain), weights(joint)) and not same(head_before, joint.head.head.state_dict())
     log = [entry for entry in joint.state.log_history if "aux/loss" in entry]
     assert [entry["aux/weight"] for entry in log] == pytest.approx([2.0, 1.5, 1.0, 0.5])
     assert all(entry["aux/grad_norm"] > 0 for entry in log)
     mos = {round(row.mos, 3) for row in rows}
-    for features, seen in joint.auxiliary.head.seen:
+    for features, seen in joint.head.head.seen:
         assert features.shape == (2, 64) and {round(each, 3) for each in seen.tolist()} < mos
 
     folder = joint.save_final_model(tmp_path / "model")
     features, known = torch.load(folder / "known.pt", weights_only=True)
     assert known.tolist() == pytest.approx([row.mos for row in rows])
     joint.model.eval()
-    inputs = joint._prompt_inputs([joint.train_dataset[row] for row in range(6)])
+    inputs = process_prompts(joint.processor, [joint.train_dataset[row] for row in range(6)])
     with torch.no_grad():
         expected = features_by_stock_forward(joint.model, inputs, "last_hidden")
     torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-4)
@@ -306,7 +297,7 @@ def test_resumed_training_ends_with_the_same_head(tiny_model: Path, rows: list, 
             assert same(load_file(tmp_path / "whole" / name / file), load_file(tmp_path / "halved" / name / file))
     best = load_file(tmp_path / "whole" / "checkpoint-6" / "auxiliary.safetensors")
     last = load_file(tmp_path / "whole" / "checkpoint-8" / "auxiliary.safetensors")
-    found = {f"head.{name}": value for name, value in resumed.auxiliary.head.state_dict().items()}
+    found = {f"head.{name}": value for name, value in resumed.head.head.state_dict().items()}
     assert found and all(torch.equal(value, best[name]) for name, value in found.items())
     assert not torch.equal(best["head.reading.weight"], last["head.reading.weight"])
 
@@ -328,17 +319,17 @@ def test_checkpoints_without_or_of_another_head_are_refused(tiny_model: Path, ro
 @pytest.mark.parametrize("broken", ["features", "gradient"])
 def test_what_is_not_finite_stops_training(tiny_model: Path, rows: list, tmp_path: Path, broken: str) -> None:
     trainer = make_trainer(tiny_model, rows, tmp_path, auxiliary=auxiliary())
-    before, head = weights(trainer), copy.deepcopy(trainer.auxiliary.head.state_dict())
+    before, head = weights(trainer), copy.deepcopy(trainer.head.head.state_dict())
     if broken == "features":
-        compute = trainer._auxiliary_loss
-        trainer._auxiliary_loss = lambda features, inputs: compute(features * math.nan, inputs)
+        compute = trainer.head.loss
+        trainer.head.loss = lambda features, inputs: compute(features * math.nan, inputs)
         said = "The loss became NaN at step 1 on images i., i.: training stopped"
     else:
-        trainer.auxiliary.head.reading.weight.register_hook(lambda gradient: gradient * math.inf)
+        trainer.head.head.reading.weight.register_hook(lambda gradient: gradient * math.inf)
         said = "The gradient of the auxiliary head became NaN or infinite at step 1: training stopped"
     with pytest.raises(NotFiniteError, match=said):
         trainer.train()
-    assert same(before, weights(trainer)) and same(head, trainer.auxiliary.head.state_dict())
+    assert same(before, weights(trainer)) and same(head, trainer.head.head.state_dict())
 
 
 def test_refusals() -> None:

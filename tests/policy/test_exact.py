@@ -20,7 +20,7 @@ from mriqa.answers import load_format
 from mriqa.manifest import write_manifest
 from mriqa.models import load_vlm
 from mriqa.policy.checks import SettingsError
-from mriqa.policy.exact import ExactScoreTrainer, outcome_kl
+from mriqa.policy.exact import ExactScoreTrainer, images_per_batch, outcome_kl
 from mriqa.policy.training_sets import policy_dataset
 from mriqa.shared_prefix.score_tree import AnswerTree, ScoreTree, score_texts
 from mriqa.training.config import ScoreGRPOConfig
@@ -179,8 +179,7 @@ def test_sampled_gradient_averages_to_the_exact_one(double: Any) -> None:
 def make_trainer(model_path: Path, rows: list, folder: Path, **options: Any) -> ExactScoreTrainer:
     settings = {
         "max_steps": 1,
-        "per_device_train_batch_size": 12,
-        "num_generations": 2,
+        "images_per_batch": 6,
         "gradient_checkpointing": False,
         "beta": 0.0,
         "learning_rate": 1e-3,
@@ -200,7 +199,6 @@ def make_trainer(model_path: Path, rows: list, folder: Path, **options: Any) -> 
         model=model,
         processing_class=processor,
         args=ScoreGRPOConfig(output_dir=str(folder), **settings),
-        reward_funcs=rewards,
         reward_table=mriqa.reward.reward_table(rewards),
         train_dataset=policy_dataset(rows, answer_format),
         answer_format=answer_format,
@@ -239,7 +237,7 @@ def test_micro_batches_and_processes_add_up_to_the_whole_comparison_set(
     options = {"optim": "sgd", "learning_rate": 0.05, "beta": 0.1, "save_strategy": "steps", "save_steps": 1}
     options["max_grad_norm"] = 0.0
     make_trainer(taught, rows, tmp_path / "whole", **options).train()
-    halves = {"per_device_train_batch_size": 6, "gradient_accumulation_steps": 2}
+    halves = {"images_per_batch": 3, "gradient_accumulation_steps": 2}
     make_trainer(taught, rows, tmp_path / "halves", **options, **halves).train()
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29531"]
     script = "\n".join(
@@ -249,7 +247,7 @@ def test_micro_batches_and_processes_add_up_to_the_whole_comparison_set(
             "from test_exact import make_trainer; from mriqa.manifest import read_manifest",
             f"rows = read_manifest({str(manifest)!r})",
             f"make_trainer(Path({str(taught)!r}), rows, Path({str(tmp_path / 'two')!r}),"
-            f" per_device_train_batch_size=6, **{options!r}).train()",
+            f" images_per_batch=3, **{options!r}).train()",
         ]
     )
     (tmp_path / "two.py").write_text(script)
@@ -280,8 +278,13 @@ def test_kl_of_outcomes_counts_the_malformed_rest() -> None:
 
 
 def test_refusals(taught: Path, rows: list, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="takes whole images.* 4 doesn't divide 6"):
-        make_trainer(taught, rows, tmp_path, per_device_train_batch_size=6, steps_per_generation=2, num_generations=4)
+    old = {"images_per_batch": None, "steps_per_generation": 2, "num_generations": 4}
+    with pytest.raises(SettingsError, match="takes whole images.* 4 doesn't divide 6: set images_per_batch"):
+        images_per_batch(ScoreGRPOConfig(output_dir=str(tmp_path), per_device_train_batch_size=6, **old))
+    with pytest.warns(UserWarning, match="= 2 images at a time: set images_per_batch: 2 to say so"):
+        assert images_per_batch(ScoreGRPOConfig(output_dir=str(tmp_path), per_device_train_batch_size=8, **old)) == 2
+    with pytest.raises(SettingsError, match="images_per_batch is 0"):
+        images_per_batch(ScoreGRPOConfig(output_dir=str(tmp_path), images_per_batch=0))
     with pytest.raises(SettingsError, match="leave out --constrain_answers"):
         make_trainer(taught, rows, tmp_path, constrain_answers=True)
     with pytest.raises(SettingsError, match="think first; use --estimator sampled"):

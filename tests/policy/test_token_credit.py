@@ -13,7 +13,7 @@ from mriqa.answers import load_format
 from mriqa.embedded.tokenizer import train_tokenizer
 from mriqa.models import load_vlm
 from mriqa.policy.checks import SettingsError
-from mriqa.policy.token_credit import format_advantages, score_token_span, score_tokens
+from mriqa.policy.token_credit import format_advantages, score_tokens, tokens_of_span
 from mriqa.policy.trainer import ScoreGRPOTrainer
 from mriqa.policy.training_sets import policy_dataset
 from mriqa.training.config import ScoreGRPOConfig
@@ -38,7 +38,8 @@ def tokenizer() -> Any:
 def test_score_tokens_of_an_answer(tokenizer: Any, answer_format: Any, before: str, score: str, after: str) -> None:
     """The tokenizer keeps offsets when it encodes: its own word on which tokens write the score."""
     encoded = tokenizer(before + score + after + "<|im_end|>", add_special_tokens=False, return_offsets_mapping=True)
-    span = score_token_span(encoded["input_ids"], tokenizer, answer_format)
+    text = tokenizer.decode(encoded["input_ids"], skip_special_tokens=True)
+    span = tokens_of_span(encoded["input_ids"], tokenizer, text, answer_format.read(text).span)
     start, end = len(before), len(before) + len(score)
     expected = [i for i, (low, high) in enumerate(encoded["offset_mapping"]) if low < end and high > start]
     assert span == (expected[0], expected[-1] + 1)
@@ -52,16 +53,26 @@ def test_a_token_that_holds_more_than_the_score_counts(tokenizer: Any) -> None:
         def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
             return "".join(["<answer>", "3", ".52</", "answer>"][token] for token in ids)
 
-    assert score_token_span([0, 1, 2, 3], Pieces(), NON_THINKING) == (1, 3)  # type: ignore[arg-type]
+    text = "<answer>3.52</answer>"
+    assert tokens_of_span([0, 1, 2, 3], Pieces(), text, NON_THINKING.read(text).span) == (1, 3)
 
 
 def test_all_tokens_answer_where_nothing_parses(tokenizer: Any) -> None:
     texts = ["<answer>3.52</answer>", "no idea", "<answer>9.50</answer>", "<answer>2.0</answer>"]
     padded = tokenizer([text + "<|im_end|>" for text in texts], padding=True, padding_side="right", return_tensors="pt")
-    found_BC = score_tokens(padded["input_ids"], padded["attention_mask"], tokenizer, NON_THINKING)
+    answers = [NON_THINKING.read(text) for text in texts]
+    found_BC = score_tokens(padded["input_ids"], padded["attention_mask"], tokenizer, texts, answers)
     assert found_BC[0].nonzero().flatten().tolist() == [1, 2, 3, 4]
     assert found_BC[3].nonzero().flatten().tolist() == [1, 2, 3]
     assert found_BC[1].all() and found_BC[2].all()
+
+
+def test_a_completion_that_was_stripped_is_found_again(tokenizer: Any) -> None:
+    """A chat template's parser may hand on less than the tokens write."""
+    ids = tokenizer("  \n<answer>3.52</answer>", add_special_tokens=False, return_tensors="pt")["input_ids"]
+    text = "<answer>3.52</answer>"
+    found_BC = score_tokens(ids, torch.ones_like(ids), tokenizer, [text], [NON_THINKING.read(text)])
+    assert tokenizer.decode(ids[found_BC]) == "3.52"
 
 
 @pytest.mark.parametrize("scale", ["group", "batch", "none"])
@@ -117,7 +128,9 @@ def test_in_training(tiny_model: Path, rows: list, tmp_path: Path) -> None:
     total_B, advantages_BC = uniform.rollout["advantages"], credited.rollout["advantages"]
     ids_BC, mask_BC = credited.rollout["completion_ids"], credited.rollout["completion_mask"]
     assert total_B.ndim == 1 and advantages_BC.shape == ids_BC.shape
-    scores_BC = score_tokens(ids_BC, mask_BC, credited._tokenizer, THINKING)
+    texts = credited._tokenizer.batch_decode(ids_BC, skip_special_tokens=True)
+    answers = [THINKING.read(text) for text in texts]
+    scores_BC = score_tokens(ids_BC, mask_BC, credited._tokenizer, texts, answers)
     assert scores_BC[0].sum() == 4 and scores_BC[1].all()
     assert torch.equal(advantages_BC[scores_BC], total_B[:, None].expand_as(scores_BC)[scores_BC])
     # Both images' groups hold three answers: one of the first is malformed, and the second's are all well formed.

@@ -188,11 +188,6 @@ def test_best_checkpoint_by_validation(tiny_model: Path, rows: list, tmp_path: P
     assert settings is not None and settings.answer_format == FORMAT
 
 
-def test_local_comparison_refuses_split_groups(tiny_model: Path, rows: list, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="needs 8"):
-        make_trainer(tiny_model, rows, tmp_path, per_device_train_batch_size=16)
-
-
 def test_frozen_vision_tower_stays_put(tiny_model: Path) -> None:
     model, _ = load_vlm(tiny_model, device="cpu")
     frozen = freeze_vision(model)

@@ -13,7 +13,7 @@ from PIL import Image
 from mriqa.answers import load_format
 from mriqa.models import load_vlm
 from mriqa.policy.checks import SettingsError
-from mriqa.policy.vllm_images import one_token_per_image
+from mriqa.policy.prompts_once import one_token_per_image
 
 IMAGE = 9
 

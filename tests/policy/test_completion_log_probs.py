@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from bare_trainer import SharedTrainer, bare, rollout
+from bare_trainer import bare, rollout
 from tiny_families import FAMILIES, build, completions, prompts
+from tiny_policy import make_trainer
 from trl import GRPOTrainer
 
 from mriqa.policy.prompt_groups import group_rows, rows_of_groups, split_by_prompt, take
+from mriqa.policy.trainer import ScoreGRPOTrainer
 
 
 def gradients(trainer: Any, model: Any, batches: list[dict[str, Any]]) -> tuple[float, dict[str, torch.Tensor]]:
@@ -26,7 +27,7 @@ def gradients(trainer: Any, model: Any, batches: list[dict[str, Any]]) -> tuple[
 def compare(model: Any, batch: dict[str, Any], ours: list[dict[str, Any]], tolerance: float = 1e-4) -> None:
     """TRL's loss and gradients on `batch` against ours on micro-batches, relative to each gradient's norm."""
     loss, expected = gradients(bare(GRPOTrainer, model), model, [batch])
-    our_loss, got = gradients(bare(SharedTrainer, model), model, ours)
+    our_loss, got = gradients(bare(ScoreGRPOTrainer, model), model, ours)
     assert our_loss == pytest.approx(loss, rel=tolerance)
     assert got.keys() == expected.keys() and len(got) > 3
     largest = max(gradient.norm().item() for gradient in expected.values())
@@ -73,7 +74,7 @@ def test_bfloat16_autocast_is_as_near_as_bfloat16_is() -> None:
     half: Any = Accelerator(cpu=True)
     half.autocast = lambda: torch.autocast("cpu", dtype=torch.bfloat16)
     stock, _ = gradients(bare(GRPOTrainer, model, accelerator=half), model, [batch])
-    ours, found = gradients(bare(SharedTrainer, model, accelerator=half), model, split_by_prompt(batch, 1))
+    ours, found = gradients(bare(ScoreGRPOTrainer, model, accelerator=half), model, split_by_prompt(batch, 1))
     assert stock != exact and ours != exact
     assert ours == pytest.approx(exact, rel=0.02)
     assert all(gradient.isfinite().all() for gradient in found.values())
@@ -93,7 +94,7 @@ def test_the_passes_over_a_rollout_find_the_groups_by_their_pixels() -> None:
         for batch_size in (None, 4, 6, 16):
             stock, ours = (
                 bare(cls, model)._get_per_token_logps_and_entropies(model, ids, mask, 5, batch_size, **fields)[0]
-                for cls in (GRPOTrainer, SharedTrainer)
+                for cls in (GRPOTrainer, ScoreGRPOTrainer)
             )
             torch.testing.assert_close(ours, stock, rtol=1e-4, atol=1e-5)
             assert (ours[0] - ours[8]).abs().max() > 1e-3 or (ids[0] != ids[8]).any()
@@ -134,7 +135,7 @@ def test_groups_against_a_plain_loop() -> None:
 
 def test_prepare_inputs_generates_once_for_all_micro_batches() -> None:
     model = build("qwen3_vl").train()
-    trainer = bare(SharedTrainer, model, steps=3)
+    trainer = bare(ScoreGRPOTrainer, model, steps=3)
     batch = rollout(prompts("qwen3_vl", n_prompts=6), *completions(6))
     generated = []
     trainer._generate_and_score_completions = lambda rows: generated.append(rows) or batch
@@ -147,16 +148,23 @@ def test_prepare_inputs_generates_once_for_all_micro_batches() -> None:
         assert sorted(completions_seen.tolist()) == sorted(batch["completion_ids"].tolist())
 
 
-def test_other_models_are_trained_as_trl_does_and_say_so_once(recwarn: pytest.WarningsRecorder) -> None:
+def test_other_models_are_trained_as_trl_does() -> None:
     model = build("qwen3_vl")
     batch = rollout(prompts("qwen3_vl"), *completions())
     stock, _ = gradients(bare(GRPOTrainer, model), model, [batch])
-    trainer = bare(SharedTrainer, model)
     model.config.model_type = "something_else"
-    for _ in range(2):
-        assert gradients(trainer, model, [copy.copy(batch)])[0] == stock
+    trainer = bare(ScoreGRPOTrainer, model)
+    assert gradients(trainer, model, [batch])[0] == stock
+    assert "something_else is not one of the known architectures" in trainer.why_not_shared
+
+
+def test_a_trainer_says_once_that_its_model_shares_no_prompts(
+    tiny_model: Path, rows: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setattr("mriqa.policy.trainer.why_not_shared", lambda _: "its attention is of another kind")
+    make_trainer(tiny_model, rows, tmp_path).train()
     said = [str(warning.message) for warning in recwarn if "shared_prefix" in str(warning.message)]
-    assert len(said) == 1 and "something_else is not one of the known architectures" in said[0]
+    assert said == ["shared_prefix has no effect on this model, because its attention is of another kind."]
 
 
 @pytest.mark.parametrize("options", [{"beta": 0.02}, {"gradient_accumulation_steps": 3, "num_iterations": 2}])
@@ -165,7 +173,6 @@ def test_a_step_of_training_ends_with_the_same_weights(
 ) -> None:
     from mriqa.answers import load_format
     from mriqa.models import load_vlm
-    from mriqa.policy.trainer import ScoreGRPOTrainer
     from mriqa.policy.training_sets import policy_dataset
     from mriqa.training.config import ScoreGRPOConfig
 

@@ -15,7 +15,7 @@ from transformers import TrainerCallback
 
 from mriqa.images import ImageError
 from mriqa.policy.checks import SettingsError
-from mriqa.policy.numerics import NotFiniteError
+from mriqa.policy.finite_guard import NotFiniteError
 
 
 def spoil(trainer: Any, image: Path) -> None:
