@@ -1,11 +1,16 @@
 """What one rollout of scores looks like: how many parsed, how widely they spread, how many groups teach nothing.
 
-Legend: N images, G completions per image. `scores_NG` holds parsed scores (1..5), NaN where nothing parsed.
+Legend: N images, G completions per image, A all completions, F reward functions. `scores_NG` holds parsed
+scores (1..5), NaN where nothing parsed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+
+from mriqa.policy.checks import SettingsError
 
 
 def score_statistics(scores_NG: torch.Tensor, mos_N: torch.Tensor, rewards_NG: torch.Tensor) -> dict[str, float]:
@@ -38,6 +43,16 @@ def score_statistics(scores_NG: torch.Tensor, mos_N: torch.Tensor, rewards_NG: t
         "human_std": mos_N.std(correction=0).item(),
         "within_image_std": _mean([group.std(correction=1).item() for group in groups if group.numel() > 1]),
     }
+
+
+def check_rewards_finite(rewards_AF: torch.Tensor, names: Sequence[str], step: int) -> None:
+    """Raises SettingsError for infinite rewards, whose advantages would silently be 0; NaN means not applicable."""
+    for name, infinite_A in zip(names, rewards_AF.isinf().unbind(dim=1), strict=True):
+        if infinite_A.any():
+            raise SettingsError(
+                f"The reward {name} is infinite for {int(infinite_A.sum())} of {len(infinite_A)} answers at step "
+                f"{step}; give finite rewards, or None where one does not apply."
+            )
 
 
 def _mean(values: list[float]) -> float:

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from torch.utils.data import Sampler
+from transformers import Trainer
 from trl import GRPOTrainer
 from trl.extras.profiling import profiling_context
 
@@ -33,7 +34,7 @@ from mriqa.policy.prompts_once import PromptsOnce, one_token_per_image
 from mriqa.policy.run_trainer import RunTrainer
 from mriqa.policy.sampling import logits_processors, sample_completions, unusual_setting
 from mriqa.policy.schedule import Schedule, comparison_set_sampler
-from mriqa.policy.score_statistics import score_statistics
+from mriqa.policy.score_statistics import check_rewards_finite, score_statistics
 from mriqa.policy.token_credit import CreditedRollout, check_credit, credit_score_tokens
 from mriqa.policy.validation import whole_model
 from mriqa.shared_prefix import family_of, why_not_shared
@@ -254,7 +255,7 @@ class ScoreGRPOTrainer(RunTrainer, GRPOTrainer):
             rewards_AF = self._rewards_of_everyone(rows, completions, completion_ids_list)
         else:
             rewards_AF = super()._calculate_rewards(rows, prompts, completions, completion_ids_list)
-        self._check_rewards(rewards_AF)
+        check_rewards_finite(rewards_AF, self.reward_func_names, self.state.global_step + 1)
         self._judged = Judged(texts, answers, rewards_AF)
         self._note_scores(inputs, self._judged)
         return rewards_AF
@@ -279,15 +280,6 @@ class ScoreGRPOTrainer(RunTrainer, GRPOTrainer):
             count = len(values) // processes
             values = values[self.accelerator.process_index * count :][:count]
         super()._log_completion_extra(column, values)
-
-    def _check_rewards(self, rewards_AF: torch.Tensor) -> None:
-        """Raises SettingsError for infinite rewards, whose advantages would silently be 0; NaN means not applicable."""
-        for name, column_A in zip(self.reward_func_names, rewards_AF.isinf().unbind(dim=1), strict=True):
-            if column_A.any():
-                raise SettingsError(
-                    f"The reward {name} is infinite for {int(column_A.sum())} of {len(column_A)} answers at step "
-                    f"{self.state.global_step + 1}; give finite rewards, or None where one does not apply."
-                )
 
     def _note_scores(self, inputs: list[dict[str, Any]], judged: Judged) -> None:
         device = self.accelerator.device
@@ -363,3 +355,52 @@ class ScoreGRPOTrainer(RunTrainer, GRPOTrainer):
                 f"end: raise --max_completion_length from {self.max_completion_length}."
             )
         return grammar
+
+
+SEAM = {
+    GRPOTrainer: """
+        _get_train_sampler dataset
+        _prepare_inputs generation_batch
+        _generate_and_score_completions inputs
+        _tokenize_prompts prompts
+        _generate_single_turn prompt_ids images multimodal_fields num_generations has_tool_images
+        _get_per_token_logps_and_entropies model input_ids attention_mask logits_to_keep batch_size compute_entropy \
+            compute_aux_loss pixel_values image_grid_thw num_images pixel_attention_mask spatial_shapes num_tiles \
+            image_sizes token_type_ids mm_token_type_ids image_position_ids
+        _calculate_rewards inputs prompts completions completion_ids_list
+        _log_completion_extra column values
+        _compute_loss model inputs
+        _prepare_input data
+    """,
+    Trainer: """
+        _init_training_state max_steps num_update_steps_per_epoch num_train_epochs resume_from_checkpoint trial
+        _prepare_for_training max_steps train_dataloader resume_from_checkpoint
+        _load_from_checkpoint resume_from_checkpoint model
+        _load_optimizer_and_scheduler checkpoint
+        _load_rng_state checkpoint
+        _run_epoch model epoch train_dataloader steps_in_epoch num_update_steps_per_epoch trial ignore_keys_for_eval \
+            start_time resume_from_checkpoint epochs_trained steps_trained_in_current_epoch
+        get_batch_samples epoch_iterator num_batches device
+        training_step model inputs num_items_in_batch
+        _prepare_inputs inputs
+        compute_loss model inputs return_outputs num_items_in_batch
+        _get_grad_norm model grad_norm
+        _get_learning_rate
+        log logs start_time
+        evaluate eval_dataset ignore_keys metric_key_prefix
+        _get_output_dir trial
+        _save_checkpoint model trial
+        _push_from_checkpoint checkpoint_folder
+        _save output_dir state_dict
+        _save_rng_state output_dir
+        _load_best_model
+        get_train_dataloader
+        _get_dataloader dataset description batch_size sampler_fn is_training dataloader_key
+        _get_train_sampler train_dataset
+    """,
+}
+"""Every method of TRL's and transformers' trainers that is overridden or called by a private name, with its parameters,
+here, in `run_trainer` and in `exact`. tests/policy/test_seam.py compares them with the installed release."""
+
+TRL_ATTRIBUTES = ("_step", "_buffered_inputs", "_metrics", "_dist", "_tokenizer", "_is_vlm")
+"""Attributes of GRPOTrainer that are used by a private name."""
