@@ -33,9 +33,8 @@ from mriqa.conord.backbone import CLIP_VIT_B, Encoder, build_encoder, rebuild_en
 from mriqa.conord.crops import CropSettings, as_pixels, crops
 from mriqa.conord.video_frames import VideoSettings, read_video
 from mriqa.conord.video_motion import DEPTHS, STEM, MotionEncoder
-from mriqa.heads.inputs import HeadError
+from mriqa.heads.inputs import HeadError, read_about
 from mriqa.heads.neighbours import RankIndex
-from mriqa.heads.saved import read_about
 from mriqa.images import load_image
 
 FORMAT = "mriqa-conord-1"

@@ -10,10 +10,10 @@ from pathlib import Path
 import yaml
 from transformers import HfArgumentParser
 
+from mriqa.choices import check_choice
 from mriqa.conord.backbone import CLIP_VIT_B
 from mriqa.conord.fitting import Plan
 from mriqa.heads import WEIGHTING_NAMES, HeadError, angular_gaps, l1_gaps, l2_gaps
-from mriqa.heads.inputs import check_choice
 
 DISTANCES = {"l1": l1_gaps, "l2": l2_gaps, "angular": angular_gaps}
 
@@ -106,7 +106,7 @@ def parse_arguments(description: str | None, argv: Sequence[str] | None = None) 
         except (OSError, yaml.YAMLError) as error:
             raise HeadError(f"The configuration {chosen.config} cannot be read ({error}).") from error
         for name in values:
-            check_choice(f"option in {chosen.config}", name, [f.name for f in fields(Settings)])
+            check_choice(f"option in {chosen.config}", name, [f.name for f in fields(Settings)], HeadError)
         parser.set_defaults(**values)
     (settings,) = parser.parse_args_into_dataclasses(rest)
     return settings
@@ -114,9 +114,9 @@ def parse_arguments(description: str | None, argv: Sequence[str] | None = None) 
 
 def check_settings(settings: Settings) -> None:
     """HeadError for settings that cannot be right, before anything is read."""
-    check_choice("weighting", settings.weighting, WEIGHTING_NAMES)
-    check_choice("distance", settings.distance, list(DISTANCES))
-    check_choice("on_bad_row", settings.on_bad_row, ["fail", "skip"])
+    check_choice("weighting", settings.weighting, WEIGHTING_NAMES, HeadError)
+    check_choice("distance", settings.distance, list(DISTANCES), HeadError)
+    check_choice("on_bad_row", settings.on_bad_row, ["fail", "skip"], HeadError)
     if not settings.manifest:
         raise HeadError("No manifest to train on: give one with --manifest.")
     if settings.splits < 1 or not 0 < settings.test_share < 1:
