@@ -26,10 +26,19 @@ class Bar:
         """So many are done, by whomever."""
         self._progress.update(self._task, completed=completed)
 
+    def describe(self, description: str) -> None:
+        """Show another description from now on."""
+        self._progress.update(self._task, description=description)
+
 
 @contextmanager
-def progress_bar(total: int, completed: int = 0, description: str = "Scoring", unit: str = "images") -> Iterator[Bar]:
-    """A bar from `completed` to `total` with speed and time left; nothing is drawn where stderr is no terminal."""
+def progress_bar(
+    total: int, completed: int = 0, description: str = "Scoring", unit: str = "images", shown: bool = True
+) -> Iterator[Bar]:
+    """A bar from `completed` to `total` with speed and time left.
+
+    Nothing is drawn where stderr is no terminal, or where `shown` is False: in all processes of a run but one.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -57,7 +66,7 @@ def progress_bar(total: int, completed: int = 0, description: str = "Scoring", u
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as progress:
         yield Bar(progress, progress.add_task(description, total=total, completed=completed))
 
 

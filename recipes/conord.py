@@ -10,314 +10,216 @@ its k nearest training pictures. Each split trains on 80 % of the contents (of t
 contents) and tests on the rest; `--test_manifest` tests on another manifest instead, and the splits differ only in
 their seed. Every option can stand in the YAML file given by --config, and the command line overrides it.
 
-The run writes to output_dir: split-NN/model/ (for `mriqa.heads.ConOrdModel.load`), split-NN/result.json with every
+The run writes to output_dir: split-NN/model/ (for `mriqa.conord.ConOrdModel.load`), split-NN/result.json with every
 prediction, results.json and results.md with the medians. Run again with the same options, it goes on where it stopped.
 
-Legend: N items, V views of each, F features, R numbers in a rank.
+Legend: N items, B batch, V views of each, F features, D embedding width.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from mriqa.conord.crops import CropSettings
-from mriqa.conord.fitting import Objective, check_plan, fit, hash_of
-from mriqa.conord.model import ConOrdModel, MotionSettings, View
-from mriqa.conord.ranked_sets import Computed, Looked, RankedSet, read_ranked
-from mriqa.conord.recipe_options import DISTANCES, Settings, check_settings, parse_arguments
-from mriqa.conord.video_frames import VideoSettings, check_video
-from mriqa.datasets.splits import split_by_content
-from mriqa.errors import UserError
-from mriqa.eval import metrics
-from mriqa.files import replacing, write_json
+from mriqa.conord.fitting import (
+    ConOrdObjective,
+    TrainingSettings,
+    build_optimizer,
+    combined_seed,
+    epoch_batches,
+    load_checkpoint,
+    save_checkpoint,
+)
+from mriqa.conord.model import ConOrdModel, MotionSettings, View, to_device
+from mriqa.conord.ranked_sets import FeatureDataset, RandomViewDataset, ViewDataset
+from mriqa.conord.video_frames import VideoSettings
 from mriqa.heads import HeadError, RankIndex, ReferencePoints
-from mriqa.images import load_image
-from mriqa.manifest import ManifestError, RatedImage
-from mriqa.progress import with_progress
+from mriqa.progress import progress_bar, with_progress
+from mriqa.training.conord_options import DISTANCES, ConOrdOptions, check_options
+from mriqa.training.conord_runs import RESULT_FILE, ConOrdRun, open_run, summarise, write_result
+from mriqa.training.launching import exit_code, parse
 
-SETTINGS_FILE, RESULT_FILE, CHECKPOINT_FILE = "resolved_config.yaml", "result.json", "checkpoint.safetensors"
-MAY_CHANGE = ("splits", "output_dir", "image_root", "cpu", "workers", "checkpoint_minutes", "keep_models")
-
-
-@dataclass
-class Run:
-    """What all splits share: rows and ranks of both manifests, and where the test manifest's begin."""
-
-    settings: Settings
-    accelerator: Accelerator
-    rows: list[RatedImage]
-    ranks: Tensor
-    train_count: int
-    span: float
-    names: list[str]
-    video: bool
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.settings.output_dir)
-
-    def parts(self, seed: int) -> tuple[Tensor, Tensor]:
-        """Places of a split's training and test items."""
-        if self.train_count < len(self.rows):
-            return torch.arange(self.train_count), torch.arange(self.train_count, len(self.rows))
-        place = {row.id: index for index, row in enumerate(self.rows)}
-        share = self.settings.test_share
-        try:
-            parts = split_by_content(self.rows, [1 - share, share], seed=seed)
-        except ValueError as error:
-            raise HeadError(str(error)) from error
-        first, second = (torch.tensor([place[row.id] for row in part]) for part in parts)
-        return first, second
+CHECKPOINT_FILE, MODEL_DIR = "checkpoint.safetensors", "model"
 
 
-def train(settings: Settings) -> dict[str, Any]:
-    """Run the recipe; what results.json holds. Raises a UserError for settings or data that won't do."""
-    check_settings(settings)
-    accelerator = Accelerator(cpu=settings.cpu, mixed_precision="bf16" if settings.bf16 else "no")
-    run = open_run(settings, accelerator)
-    looked: Dataset[list[View]] | None = None
-    for seed in range(settings.seed, settings.seed + settings.splits):
-        folder = run.folder / f"split-{seed:02d}"
-        if not (folder / RESULT_FILE).is_file():
-            # A frozen encoder with random weights has to be the same one for all splits, as their features are.
-            torch.manual_seed(hash_of(settings.seed if settings.frozen else seed))
-            model = build_model(settings, run.video)
-            looked = looked or views_of_all(model, run)
-            one_split(seed, model, looked, folder, run)
-            accelerator.free_memory()
+def parse_arguments(argv: Sequence[str] | None = None) -> ConOrdOptions:
+    """Options from the command line and the YAML file it names. Raises SettingsError for what cannot be right."""
+    (options,) = parse((ConOrdOptions,), __doc__, argv)
+    return options
+
+
+def train(options: ConOrdOptions) -> dict[str, Any]:
+    """Run the recipe; what results.json holds. Raises a UserError for options or data that won't do."""
+    check_options(options)
+    accelerator = Accelerator(cpu=options.cpu, mixed_precision="bf16" if options.bf16 else "no")
+    run = open_run(options, accelerator)
+    views: Dataset[list[View]] | None = None
+    for seed in run.seeds:
+        if (run.split_folder(seed) / RESULT_FILE).is_file():
+            continue
+        # A frozen encoder with random weights has to be the same one for all splits, because they share its features.
+        torch.manual_seed(combined_seed(options.seed if options.frozen else seed))
+        model = build_model(options, run.video)
+        views = views or views_of_all(model, run)
+        train_split(seed, model, views, run)
+        accelerator.free_memory()
     return summarise(run) if accelerator.is_main_process else {}
 
 
-def open_run(settings: Settings, accelerator: Accelerator) -> Run:
-    """Read the data and make the folder ready. HeadError where it holds a run with other settings."""
-    sets = [read_set(settings, path) for path in (settings.manifest, settings.test_manifest) if path]
-    if len({ranked.video for ranked in sets}) > 1:
-        raise HeadError("One manifest is of pictures and the other of videos; train and test on the same kind.")
-    rows, ranks = [row for ranked in sets for row in ranked.rows], torch.cat([ranked.ranks for ranked in sets])
-    first = sets[0]
-    run = Run(settings, accelerator, rows, ranks, len(first.rows), first.span, first.names, first.video)
-    for seed in range(settings.seed, settings.seed + settings.splits):
-        items, tests = map(len, run.parts(seed))
-        check_plan(settings.plan(seed), items, accelerator.num_processes)
-        if settings.k > items or tests < 2:
-            raise HeadError(
-                f"The split of seed {seed} has {items} training and {tests} test items; k is {settings.k}, and a "
-                "correlation needs two test items: lower k, change test_share, or give more rows."
-            )
-    data = repr([(row.id, rank) for row, rank in zip(rows, ranks.tolist(), strict=True)])
-    resolved = {**asdict(settings), "data": hashlib.sha256(data.encode()).hexdigest()[:16]}
-    refuse_another_run(run.folder, resolved)
-    accelerator.wait_for_everyone()  # nobody may write before everybody has looked
-    if accelerator.is_main_process:
-        with replacing(run.folder / SETTINGS_FILE) as temporary:
-            temporary.write_text(yaml.safe_dump(resolved, sort_keys=False), encoding="utf-8")
-    return run
+def train_split(seed: int, model: ConOrdModel, views: Dataset[list[View]], run: ConOrdRun) -> None:
+    """Train on a split, predict the ranks of its test items, save model and result."""
+    options, started = run.options, time.monotonic()
+    train_N, test_N = run.split(seed)
+    if isinstance(views, FeatureDataset):
+        model.projection.standardise(views.features_NVF[train_N].flatten(0, 1))
+    hundredth = run.span / 100
+    generator = torch.Generator().manual_seed(combined_seed(seed))
+    points = ReferencePoints(
+        run.ranks[train_N].float(), options.width, options.bin_width or hundredth, generator=generator
+    )
+    objective = ConOrdObjective(
+        model,
+        points,
+        options.weighting,
+        options.tau,
+        options.eps,
+        options.center_weight,
+        DISTANCES[options.distance],
+        gap_width=hundredth,
+    ).to(run.accelerator.device)
+    checkpoint = run.split_folder(seed) / CHECKPOINT_FILE
+    training_views = Subset(views, train_N.tolist())
+    history = fit(objective, training_views, run.ranks[train_N], options.training(seed), checkpoint, run)
 
-
-def refuse_another_run(folder: Path, resolved: dict[str, Any]) -> None:
-    """HeadError where the folder holds something that a run with these settings must not go on with."""
-    path = folder / SETTINGS_FILE
-    if not path.is_file():
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise HeadError(f"{folder} holds something else than a run of this recipe; choose another output_dir.")
+    train_ND = compute_in_batches(model.embed, views, train_N.tolist(), run, "Index")
+    test_ND = compute_in_batches(model.embed, views, test_N.tolist(), run, "Test")
+    if not run.accelerator.is_main_process:
         return
-    if not any(folder.glob("split-*")):
-        return  # nothing is lost: that run never began
-    former = yaml.safe_load(path.read_text(encoding="utf-8"))
-    changed = [name for name in resolved if name not in MAY_CHANGE and former.get(name) != resolved[name]]
-    if changed:
-        was, now = former.get(changed[0]), resolved[changed[0]]
-        raise HeadError(
-            f"{folder} holds a run with another {changed[0]} ({was}, not {now}); choose another output_dir."
-        )
+    model.index, model.rank_names = RankIndex(train_ND, run.ranks[train_N]), run.rank_names
+    predicted = model.index.predict(test_ND, options.k).double()
+    model_dir = run.split_folder(seed) / MODEL_DIR
+    if options.keep_models and not model_dir.exists():
+        model.save(model_dir)
+    write_result(run, seed, predicted, history, time.monotonic() - started)
+    checkpoint.unlink(missing_ok=True)
 
 
-def read_set(settings: Settings, manifest: str) -> RankedSet:
-    """A manifest's rows, each picture or video opened once to be sure."""
-    try:
-        ranked = read_ranked(
-            manifest,
-            image_root=settings.image_root,
-            scale=settings.scale,
-            score_key=settings.score_key,
-            vector=settings.vector,
-            on_bad_row=settings.on_bad_row,  # type: ignore[arg-type]  # checked
-        )
-    except ManifestError:
-        raise
-    except ValueError as error:  # an option with an impossible value
-        raise HeadError(str(error)) from error
-    open_once: Callable[[Path], object] = check_video if ranked.video else load_image
-    with ThreadPoolExecutor(max(1, settings.workers)) as pool:
-        checked = pool.map(open_once, [row.image for row in ranked.rows])
-        for _ in with_progress(checked, len(ranked.rows), "Checking"):
-            pass
-    return ranked
+def fit(
+    objective: ConOrdObjective,
+    views: Dataset[list[View]],
+    ranks_N: Tensor,
+    settings: TrainingSettings,
+    checkpoint: Path,
+    run: ConOrdRun,
+) -> list[dict[str, float]]:
+    """Train an objective, from its checkpoint if there is one; the mean loss and the last learning rate of each epoch.
+
+    Arguments:
+        objective: what to train, on the accelerator's device.
+        views: of the N training items.
+        ranks_N: their ranks, (N,) or (N, R).
+        settings: how long and how fast.
+        checkpoint: the file to go on from, written between epochs whenever `checkpoint_minutes` have passed.
+        run: its accelerator and options.
+
+    Raises:
+        HeadError: a broken checkpoint, or embeddings that became NaN.
+        ImageError: a picture or video that cannot be read.
+    """
+    accelerator, options = run.accelerator, run.options
+    optimizer = build_optimizer(objective, settings)
+    history = load_checkpoint(checkpoint, objective, optimizer) if checkpoint.is_file() else []
+    parallel = accelerator.prepare_model(objective)
+    checkpoint_due = every(60 * options.checkpoint_minutes)
+    title, shown = f"Split {settings.seed}", accelerator.is_main_process
+    with progress_bar(settings.epochs, len(history), title, unit="epochs", shown=shown) as bar:
+        for epoch in range(len(history), settings.epochs):
+            torch.manual_seed(combined_seed(settings.seed, epoch, accelerator.process_index))  # dropout
+            objective.train()
+            batches = list(epoch_batches(len(ranks_N), settings, epoch))
+            share = [batch[accelerator.process_index :: accelerator.num_processes] for batch in batches]
+            random_views = RandomViewDataset(views, settings.seed, epoch, settings.flip)
+            losses = []
+            loader = DataLoader(random_views, batch_sampler=share, num_workers=options.workers)
+            for step, (views_B, places_B) in enumerate(loader):
+                for group in optimizer.param_groups:
+                    group["lr"] = settings.rate(epoch + step / len(batches))
+                ranks_B = ranks_N[places_B].float().to(accelerator.device)
+                loss = parallel(to_device(views_B, accelerator.device), ranks_B)
+                optimizer.zero_grad()
+                accelerator.backward(loss)
+                optimizer.step()
+                losses.append(loss.item())
+            history.append({"loss": sum(losses) / len(losses), "learning_rate": optimizer.param_groups[0]["lr"]})
+            if epoch + 1 < settings.epochs and accelerator.is_main_process and checkpoint_due():
+                save_checkpoint(checkpoint, objective, optimizer, history)
+            bar.advance()
+            bar.describe(f"{title}, loss {history[-1]['loss']:.4f}")
+    return history
 
 
-def build_model(settings: Settings, video: bool) -> ConOrdModel:
-    """The untrained model. HeadError where there is no such encoder."""
+def build_model(options: ConOrdOptions, video: bool) -> ConOrdModel:
+    """The untrained model. HeadError where there is no such encoder, or the motion encoder's weights do not fit."""
     motion = None
     if video:
-        shown = VideoSettings(settings.frames, settings.clips, settings.clip_length, settings.clip_size)
-        motion = MotionSettings(shown, tuple(settings.fast_depths), settings.fast_stem)
-    model = ConOrdModel.build(settings.encoder, settings.pretrained, settings.width, motion=motion, k=settings.k)
-    crop = model.encoder.size if settings.crop is None else settings.crop
-    model.views = CropSettings(crop, settings.crops, settings.size, settings.limit)
-    if settings.frozen:
+        clips = VideoSettings(options.frames, options.clips, options.clip_length, options.clip_size)
+        motion = MotionSettings(clips, tuple(options.fast_depths), options.fast_stem)
+    model = ConOrdModel.build(options.encoder, options.pretrained, options.width, motion=motion, k=options.k)
+    crop = model.encoder.size if options.crop is None else options.crop
+    model.views = CropSettings(crop, options.crops, options.size, options.limit)
+    if options.frozen:
         model.encoder.freeze()
-    if model.motion and settings.fast_weights:
+    if model.motion and options.fast_weights:
         try:
-            model.motion.fast.load_state_dict(load_file(settings.fast_weights))
+            model.motion.fast.load_state_dict(load_file(options.fast_weights))
         except (OSError, RuntimeError, SafetensorError) as error:
-            first = str(error).split("\n")[0]
-            raise HeadError(f"fast_weights {settings.fast_weights} cannot be loaded ({first}).") from error
+            reason = str(error).split("\n")[0]
+            raise HeadError(f"fast_weights {options.fast_weights} cannot be loaded ({reason}).") from error
     return model
 
 
-def views_of_all(model: ConOrdModel, run: Run) -> Dataset[list[View]]:
-    """Views of all items; of a frozen encoder the features instead, computed once for all splits."""
-    looked = Looked(model, run.rows)
-    if not run.settings.frozen or run.video:
-        return looked
+def views_of_all(model: ConOrdModel, run: ConOrdRun) -> Dataset[list[View]]:
+    """The views of all items or, where a frozen encoder sees pictures, its features, computed once for all splits."""
+    views = ViewDataset(model, run.rows)
+    if not run.options.frozen or run.video:
+        return views
     model.to(run.accelerator.device)
-    return Computed(for_all(model.view_features, looked, range(len(run.rows)), run, "Features"))
+    return FeatureDataset(compute_in_batches(model.view_features, views, range(len(run.rows)), run, "Features"))
 
 
-def one_split(seed: int, model: ConOrdModel, views: Dataset[list[View]], folder: Path, run: Run) -> None:
-    """Train on a split, predict its test items, save model and result."""
-    settings, accelerator, started = run.settings, run.accelerator, time.monotonic()
-    train_N, test_N = run.parts(seed)
-    if isinstance(views, Computed):
-        model.projection.standardise(views.features_NVF[train_N].flatten(0, 1))
-    points = ReferencePoints(
-        run.ranks[train_N].float(), settings.width, settings.bin_width or run.span / 100,
-        generator=torch.Generator().manual_seed(hash_of(seed)),
-    )  # fmt: skip
-    objective = Objective(
-        model, points, settings.weighting, settings.tau, settings.eps, settings.center_weight,
-        DISTANCES[settings.distance], gap_width=run.span / 100,
-    ).to(accelerator.device)  # fmt: skip
-
-    plan, checkpoint = settings.plan(seed), folder / CHECKPOINT_FILE
-    with progress_bar(accelerator.is_main_process) as bar:
-        task = bar.add_task(f"Split {seed}", total=plan.epochs)
-
-        def on_epoch(done: int, log: dict[str, float]) -> None:
-            bar.update(task, completed=done, description=f"Split {seed}, loss {log['loss']:.4f}")
-
-        history = fit(
-            objective, Subset(views, train_N.tolist()), run.ranks[train_N], plan, accelerator,
-            workers=settings.workers, checkpoint=checkpoint, checkpoint_due=every(60 * settings.checkpoint_minutes),
-            on_epoch=on_epoch,
-        )  # fmt: skip
-
-    known_ND, asked_ND = (
-        for_all(model.embed, views, places_N.tolist(), run, label)
-        for places_N, label in ((train_N, "Index"), (test_N, "Test"))
-    )
-    if not accelerator.is_main_process:
-        return
-    model.index, model.rank_names = RankIndex(known_ND, run.ranks[train_N]), run.names
-    predicted = model.index.predict(asked_ND, settings.k).double()
-    if settings.keep_models and not (folder / "model").exists():
-        model.save(folder / "model")
-    result = {
-        "seed": seed,
-        **measures(predicted, run.ranks[test_N], settings.distance),
-        "train_items": len(train_N),
-        "test_items": len(test_N),
-        "seconds": round(time.monotonic() - started, 1),
-        "history": history,
-        "predictions": [
-            {"id": run.rows[place].id, "rank": rank, "predicted": found}
-            for place, rank, found in zip(test_N.tolist(), run.ranks[test_N].tolist(), predicted.tolist(), strict=True)
-        ],
-    }
-    write_json(result, folder / RESULT_FILE)
-    checkpoint.unlink(missing_ok=True)
-    print(f"split {seed}: " + ", ".join(f"{name.upper()} {result[name]:.3f}" for name in MEASURES if name in result))
-
-
-MEASURES = ("srcc", "plcc", "mae", "angular_mae")
-
-
-def measures(predicted: Tensor, ranks: Tensor, distance: str) -> dict[str, float]:
-    """SRCC and PLCC of scalar ranks, the mean absolute error of all, and the mean angle of directions in degrees."""
-    found = {"mae": float((predicted - ranks).abs().mean())}
-    if ranks.ndim == 1:
-        x, y = predicted.numpy(), ranks.numpy()
-        return {"srcc": metrics.srcc(x, y), "plcc": metrics.plcc(x, y), **found}
-    if distance == "angular":
-        pairs = torch.stack([predicted, ranks], dim=1)
-        found["angular_mae"] = statistics.fmean(float(DISTANCES[distance](pair)[0, 1]) for pair in pairs)
-    return found
-
-
-def for_all(
+def compute_in_batches(
     compute: Callable[[list[list[View]]], Tensor],
     views: Dataset[list[View]],
     places: Sequence[int],
-    run: Run,
+    run: ConOrdRun,
     label: str,
 ) -> Tensor:
     """`compute` of the views at these places, in batches, each process its share; rows on the CPU, in order."""
     accelerator = run.accelerator
-    own = range(accelerator.process_index, len(places), accelerator.num_processes)
-    subset = Subset(views, [places[index] for index in own])
-    loader = DataLoader(subset, run.settings.batch_size, num_workers=run.settings.workers, collate_fn=list)
+    share = range(accelerator.process_index, len(places), accelerator.num_processes)
+    subset = Subset(views, [places[index] for index in share])
+    loader = DataLoader(subset, run.options.batch_size, num_workers=run.options.workers, collate_fn=list)
     batches = with_progress(loader, len(loader), label) if accelerator.is_main_process else loader
-    found = [row for batch in batches for row in compute(batch).cpu()]
-    numbered = list(zip(own, found, strict=True))
+    rows = [row for batch in batches for row in compute(batch).cpu()]
+    numbered = list(zip(share, rows, strict=True))
     gathered = gather_object(numbered) if accelerator.num_processes > 1 else numbered
     return torch.stack([row for _, row in sorted(gathered, key=lambda pair: pair[0])])
 
 
-def summarise(run: Run) -> dict[str, Any]:
-    """Write results.json and results.md, and print the table: the median over the splits first."""
-    settings = run.settings
-    seeds = range(settings.seed, settings.seed + settings.splits)
-    results = [json.loads((run.folder / f"split-{seed:02d}" / RESULT_FILE).read_text()) for seed in seeds]
-    kept = [{key: value for key, value in each.items() if key not in ("history", "predictions")} for each in results]
-    found = {name: [each[name] for each in kept if each[name] is not None] for name in MEASURES if name in kept[0]}
-    median = {name: statistics.median(values) if values else None for name, values in found.items()}
-    summary = {"encoder": settings.encoder, "median": median, "splits": kept}
-    write_json(summary, run.folder / "results.json")
-    lines = ["| measure | median | mean ± std | splits |", "|---|---|---|---|"]
-    for name, values in found.items():
-        spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-        mean = f"{statistics.fmean(values):.3f}{spread}" if values else "undefined"
-        middle = f"{median[name]:.3f}" if values else "undefined"
-        lines.append(f"| {name.upper()} | {middle} | {mean} | {len(values)} |")
-    text = "\n".join(lines) + "\n"
-    with replacing(run.folder / "results.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    print(text)
-    return summary
-
-
 def every(seconds: float) -> Callable[[], bool]:
-    """A question that is answered yes when this much time has passed since it last was."""
+    """A function that returns True when this much time has passed since it last did, or since it was made."""
     last = time.monotonic()
 
     def due() -> bool:
@@ -330,27 +232,9 @@ def every(seconds: float) -> Callable[[], bool]:
     return due
 
 
-def progress_bar(shown: bool) -> Progress:
-    """A bar of epochs on stderr."""
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    return Progress(*columns, console=console, disable=not (shown and console.is_terminal))
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line entry: 0 when trained, 2 with one sentence on stderr for settings or data that won't do."""
-    try:
-        train(parse_arguments(__doc__, argv))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """Command line entry: 0 when trained, 2 with one sentence on stderr for options or data that won't do."""
+    return exit_code(lambda: train(parse_arguments(argv)))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import statistics
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -36,10 +37,18 @@ from mriqa.embedded.parallel import map_threads
 from mriqa.eval import metrics, write_json
 from mriqa.eval.head_plots import similarity_matrices, tsne, weighting_curves
 from mriqa.files import replacing
-from mriqa.heads import WEIGHTING_NAMES, LearnableWeighting, RankIndex, ReferencePoints, conord_loss, rnc_loss
-from mriqa.heads import supcon_loss as supcon
+from mriqa.heads import (
+    WEIGHTING_NAMES,
+    LearnableWeighting,
+    RankIndex,
+    ReferencePoints,
+    conord_loss,
+    rnc_loss,
+    supcon_loss,
+)
 from mriqa.images import load_image
 from mriqa.manifest import RatedImage, read_manifest
+from mriqa.training.launching import exit_code
 from mriqa.views import ViewSettings, views
 
 WIDTH, BATCH, NEIGHBOURS = 64, 32, 10
@@ -80,13 +89,13 @@ def lite_features(rows: Sequence[RatedImage], settings: ViewSettings, workers: i
     tower.load_imagenet_weights()
 
     @torch.no_grad()
-    def one(row: RatedImage) -> Tensor:
+    def features_of(row: RatedImage) -> Tensor:
         crops = [torch.from_numpy(np.array(view)) for view in views(load_image(row.image), settings)]
         pixels_VCHW = (torch.stack(crops).permute(0, 3, 1, 2).float() - 127) / 128
         cells_VCn = tower.statistics(pixels_VCHW).flatten(2)
         return torch.cat([cells_VCn.mean(dim=2), cells_VCn.std(dim=2)], dim=1)
 
-    return torch.stack(map_threads(one, rows, "features", "picture", workers))
+    return torch.stack(map_threads(features_of, rows, "features", "picture", workers))
 
 
 def cached_features(rows: Sequence[RatedImage], settings: ViewSettings, workers: int, folder: Path) -> Tensor:
@@ -146,7 +155,7 @@ def objective(
     if method == "Rank-N-Contrast":
         return rnc_loss, []
     if method == "SupCon":
-        return lambda z, r: supcon(z, r, bin_width=1.0), []
+        return partial(supcon_loss, bin_width=1.0), []
     if method == "ConOrd":
         return conord_loss, []
     points = ReferencePoints(ranks_N, WIDTH, generator=generator)
@@ -183,8 +192,8 @@ def predict(method: str, model: Projection, known: tuple[Tensor, Tensor], x_NVF:
 
 def standardised(x_NVF: Tensor, train_N: Tensor) -> Tensor:
     """Features with mean 0 and deviation 1 over the training images' views."""
-    own_nF = x_NVF[train_N].flatten(0, 1)
-    return (x_NVF - own_nF.mean(dim=0)) / own_nF.std(dim=0).clamp_min(1e-6)
+    train_nF = x_NVF[train_N].flatten(0, 1)
+    return (x_NVF - train_nF.mean(dim=0)) / train_nF.std(dim=0).clamp_min(1e-6)
 
 
 def score(
@@ -238,15 +247,15 @@ def experiment(
     results: dict[str, dict[str, list]] = {m: {"srcc": [], "plcc": [], "settings": []} for m in arguments.methods}
     for seed in range(arguments.splits):
         train_N, test_N = split(rows, place, 0.2, seed)
-        own = [rows[index] for index in train_N.tolist()]
-        parts = [split(own, place, 0.25, 1000 * (seed + 1) + inner) for inner in range(INNER_SPLITS)]
-        for method, found in results.items():
+        train_rows = [rows[index] for index in train_N.tolist()]
+        parts = [split(train_rows, place, 0.25, 1000 * (seed + 1) + inner) for inner in range(INNER_SPLITS)]
+        for method, result in results.items():
             setting = choose(method, x_NVF, ranks_N, parts, arguments.steps, seed)
             predicted_n = score(method, setting, x_NVF, ranks_N, train_N, test_N, arguments.steps, seed)
-            found["srcc"].append(metrics.srcc(predicted_n, ranks_N[test_N].numpy()))
-            found["plcc"].append(metrics.plcc(predicted_n, ranks_N[test_N].numpy()))
-            found["settings"].append(asdict(setting) if isinstance(setting, Settings) else setting)
-            print(f"split {seed}, {method}: SRCC {found['srcc'][-1]:.3f}, {setting}", flush=True)
+            result["srcc"].append(metrics.srcc(predicted_n, ranks_N[test_N].numpy()))
+            result["plcc"].append(metrics.plcc(predicted_n, ranks_N[test_N].numpy()))
+            result["settings"].append(asdict(setting) if isinstance(setting, Settings) else setting)
+            print(f"split {seed}, {method}: SRCC {result['srcc'][-1]:.3f}, {setting}", flush=True)
         write_json(results, arguments.output / "results.json")
     return results
 
@@ -254,11 +263,12 @@ def experiment(
 def table(results: dict[str, dict[str, list]]) -> str:
     """Markdown: median, and mean ± standard deviation over the splits."""
     lines = ["| method | SRCC median | SRCC mean ± std | PLCC median | PLCC mean ± std |", "|---|---|---|---|---|"]
-    for method, found in results.items():
+    for method, result in results.items():
         cells = [method]
         for key in ("srcc", "plcc"):
-            spread = statistics.stdev(found[key]) if len(found[key]) > 1 else float("nan")
-            cells += [f"{statistics.median(found[key]):.3f}", f"{statistics.fmean(found[key]):.3f} ± {spread:.3f}"]
+            values = result[key]
+            spread = statistics.stdev(values) if len(values) > 1 else float("nan")
+            cells += [f"{statistics.median(values):.3f}", f"{statistics.fmean(values):.3f} ± {spread:.3f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -280,11 +290,11 @@ def diagnostics(rows: Sequence[RatedImage], x_NVF: Tensor, arguments: argparse.N
         torch.manual_seed(0)
         model, weighting = Projection(x_NVF.shape[-1], 0.0), LearnableWeighting() if name == "X" else name
         trained = [weighting] if isinstance(weighting, LearnableWeighting) else []
+        loss = partial(conord_loss, weighting=weighting)
+        generator = torch.Generator().manual_seed(0)
         runs[name] = train(
-            lambda z, r, weighting=weighting: conord_loss(z, r, weighting),  # type: ignore[misc]
-            trained, model, x_NVF[train_N], ranks_N[train_N], Settings(), arguments.steps, False,
-            torch.Generator().manual_seed(0),
-        )  # fmt: skip
+            loss, trained, model, x_NVF[train_N], ranks_N[train_N], Settings(), arguments.steps, False, generator
+        )
     weighting_curves(runs, arguments.output / "weightings.png", title="ConOrd's weightings")
 
 
@@ -304,9 +314,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line entry."""
-    arguments = parse_arguments(argv)
+def run(arguments: argparse.Namespace) -> None:
+    """Run the experiment and write its files. Raises a UserError for a manifest or a picture that won't do."""
     torch.set_num_threads(1)  # two stall on matrices this small
     rows = read_manifest(arguments.manifest, scale=arguments.scale)
     settings = ViewSettings(size=arguments.size, crop=arguments.crop, count=5)
@@ -318,7 +327,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(text)
     if not arguments.no_plots:
         diagnostics(rows, x_NVF, arguments)
-    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line entry: 0 when done, 2 with one sentence on stderr for a manifest or a picture that won't do."""
+    arguments = parse_arguments(argv)
+    return exit_code(lambda: run(arguments))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""ConOrd as a scorer of its own: a vision or video encoder with an ordinal head, trained by `recipes/conord.py`."""
+"""ConOrd as a scorer: a vision or video encoder with an ordinal head, trained by `recipes/conord.py`."""
 
 from mriqa.conord.model import ConOrdModel
 

@@ -5,10 +5,10 @@
     transformers:FOLDER_OR_HUB_NAME            any vision model of transformers, of CLIP's kind the vision half
     embedded                                   EfficientNet-Lite0 with ImageNet weights, no download
 
-An encoder says in plain JSON what it is (`about`), so that a saved one is built again without weights from elsewhere.
+An encoder describes itself in plain JSON (`about`), so that a saved encoder is built again without a download.
 Weights are read from safetensors; code that ships with a model never runs.
 
-Legend: B images, C channels, H W pixels, F features.
+Legend: B images, C channels, H W pixels, F features, T tokens, n cells.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ EMBEDDED = "embedded"
 OFFLINE_CURE = "check the name and the network, or take random weights (pretrained=False)"
 
 
-class Encoder(nn.Module):
+class VisionEncoder(nn.Module):
     """Pixels, uint8 or 0..255 (B, 3, H, W), to features (B, F).
 
     Attributes:
         about: what the network is, as plain JSON; `rebuild_encoder` makes it again.
         width: number of features F.
         size: side in pixels of the pictures it was made for.
-        frozen: whether it stays as it is: no gradients, and batch statistics that do not move.
+        frozen: whether its weights and batch statistics stay as they are.
     """
 
     mean_C11: Tensor
@@ -54,8 +54,8 @@ class Encoder(nn.Module):
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
         pixels_BCHW = pixels_BCHW.to(self.mean_C11.dtype)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            found = self.network((pixels_BCHW / 255 - self.mean_C11) / self.std_C11)
-        return _pooled(found)
+            features = self.network((pixels_BCHW / 255 - self.mean_C11) / self.std_C11)
+        return _pooled(features)
 
     def freeze(self) -> None:
         """Keep the weights as they are from now on."""
@@ -63,7 +63,7 @@ class Encoder(nn.Module):
         self.network.requires_grad_(False)
         self.network.eval()
 
-    def train(self, mode: bool = True) -> Encoder:
+    def train(self, mode: bool = True) -> VisionEncoder:
         return super().train(mode and not self.frozen)
 
     @torch.no_grad()
@@ -72,7 +72,7 @@ class Encoder(nn.Module):
         return self(torch.zeros(1, 3, self.size, self.size)).shape[1]
 
 
-def build_encoder(name: str, pretrained: bool = True) -> Encoder:
+def build_encoder(name: str, pretrained: bool = True) -> VisionEncoder:
     """The encoder of a name as above, with its published weights, or with random ones from torch's generator.
 
     Raises:
@@ -80,7 +80,7 @@ def build_encoder(name: str, pretrained: bool = True) -> Encoder:
     """
     kind, _, rest = name.partition(":")
     if name == EMBEDDED:
-        return Encoder(
+        return VisionEncoder(
             _lite(pretrained), {"kind": EMBEDDED, "size": 224, "mean": [127 / 255] * 3, "std": [128 / 255] * 3}
         )
     if kind == "timm" and rest:
@@ -90,19 +90,19 @@ def build_encoder(name: str, pretrained: bool = True) -> Encoder:
     raise HeadError(f"There is no encoder {name!r}: write timm:NAME, transformers:NAME or {EMBEDDED}.")
 
 
-def rebuild_encoder(about: dict[str, Any]) -> Encoder:
+def rebuild_encoder(about: dict[str, Any]) -> VisionEncoder:
     """The encoder that `about` describes, with random weights. HeadError where it describes none."""
     try:
         if about["kind"] == EMBEDDED:
-            return Encoder(_lite(pretrained=False), about)
+            return VisionEncoder(_lite(pretrained=False), about)
         if about["kind"] == "timm":
             import timm
 
-            return Encoder(timm.create_model(about["name"], pretrained=False, num_classes=0), about)
+            return VisionEncoder(timm.create_model(about["name"], pretrained=False, num_classes=0), about)
         if about["kind"] == "transformers":
             from transformers import AutoConfig
 
-            return Encoder(_vision_tower(AutoConfig.for_model(**about["config"])), about)
+            return VisionEncoder(_vision_tower(AutoConfig.for_model(**about["config"])), about)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise HeadError(f"The encoder's description cannot be used ({error}); save the model again.") from error
     raise HeadError(f"The encoder's description names the unknown kind {about['kind']!r}; save the model again.")
@@ -137,34 +137,36 @@ def _lite(pretrained: bool) -> nn.Module:
     return LiteStatistics(lite_trunk(pretrained))
 
 
-def _from_timm(name: str, pretrained: bool) -> Encoder:
+def _from_timm(name: str, pretrained: bool) -> VisionEncoder:
     import timm
 
     architecture = name.partition(".")[0]
     if not timm.is_model(architecture):
-        near = get_close_matches(architecture, timm.list_models(), n=1)
-        raise HeadError(f"timm has no model {name!r}{f'; did you mean {near[0]!r}?' if near else '.'}")
+        nearest = get_close_matches(architecture, timm.list_models(), n=1)
+        raise HeadError(f"timm has no model {name!r}{f'; did you mean {nearest[0]!r}?' if nearest else '.'}")
     try:
         network = timm.create_model(name, pretrained=pretrained, num_classes=0)
     except (OSError, RuntimeError, ValueError) as error:
         raise HeadError(f"timm cannot make {name!r} ({_one_line(error)}); {OFFLINE_CURE}.") from error
     data = timm.data.resolve_model_data_config(network)
     about = {"kind": "timm", "name": name, "size": data["input_size"][-1]}
-    return Encoder(network, {**about, "mean": list(data["mean"]), "std": list(data["std"])})
+    return VisionEncoder(network, {**about, "mean": list(data["mean"]), "std": list(data["std"])})
 
 
-def _from_transformers(name: str, pretrained: bool) -> Encoder:
+def _from_transformers(name: str, pretrained: bool) -> VisionEncoder:
     from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
         processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
-        whole = AutoModel.from_pretrained(name, use_safetensors=True, trust_remote_code=False) if pretrained else None
+        published = None
+        if pretrained:
+            published = AutoModel.from_pretrained(name, use_safetensors=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise HeadError(f"transformers cannot load {name!r} ({_one_line(error)}); {OFFLINE_CURE}.") from error
     network = _vision_tower(config)
-    if whole is not None:
-        network.model.load_state_dict(getattr(whole, "vision_model", whole).state_dict())
+    if published is not None:
+        network.model.load_state_dict(getattr(published, "vision_model", published).state_dict())
     about = {
         "kind": "transformers",
         "name": Path(name).name,
@@ -173,7 +175,7 @@ def _from_transformers(name: str, pretrained: bool) -> Encoder:
         "mean": list(processor.image_mean or [0.0] * 3),
         "std": list(processor.image_std or [1.0] * 3),
     }
-    return Encoder(network, about)
+    return VisionEncoder(network, about)
 
 
 class _VisionTower(nn.Module):
@@ -182,9 +184,9 @@ class _VisionTower(nn.Module):
         self.model = model
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        found = self.model(pixel_values=pixels_BCHW)
-        pooled = getattr(found, "pooler_output", None)
-        return found.last_hidden_state if pooled is None else pooled
+        output = self.model(pixel_values=pixels_BCHW)
+        pooled_BF = getattr(output, "pooler_output", None)
+        return output.last_hidden_state if pooled_BF is None else pooled_BF
 
 
 def _vision_tower(config: Any) -> Any:
@@ -194,11 +196,11 @@ def _vision_tower(config: Any) -> Any:
     return _VisionTower(AutoModel.from_config(getattr(config, "vision_config", config)))
 
 
-def _pooled(found: Tensor) -> Tensor:
-    """One vector for each image (B, F) of a vector, tokens (B, T, F) or a map (B, F, H, W)."""
-    if found.ndim == 3:
-        return found.mean(dim=1)
-    return found.flatten(2).mean(dim=2) if found.ndim > 3 else found
+def _pooled(features: Tensor) -> Tensor:
+    """A vector for each image (B, F): of tokens (B, T, F) or maps (B, F, H, W) the mean; vectors stay as they are."""
+    if features.ndim == 3:
+        return features.mean(dim=1)
+    return features.flatten(2).mean(dim=2) if features.ndim > 3 else features
 
 
 def _one_line(error: Exception) -> str:

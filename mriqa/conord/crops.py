@@ -1,6 +1,6 @@
 """Which parts of a picture an encoder sees: ConOrd's three crops (Appendix B.2), or the middle alone.
 
-Every picture gives as many crops of the same size, so that batches can be stacked.
+Every picture gives the same number of crops of the same size, so that batches can be stacked.
 
 Legend: H W pixels, 3 colours.
 """
@@ -66,13 +66,13 @@ def _resized(image: Image.Image, settings: CropSettings) -> Image.Image:
         image = image.resize((settings.size, settings.size), Image.Resampling.BICUBIC)
     if settings.limit is not None and min(image.size) > settings.limit:
         image = _scaled(image, settings.limit, Image.Resampling.LANCZOS)
-    return (
-        _scaled(_middle(image), settings.crop, Image.Resampling.BICUBIC) if min(image.size) < settings.crop else image
-    )
+    if min(image.size) < settings.crop:
+        image = _scaled(_middle(image), settings.crop, Image.Resampling.BICUBIC)
+    return image
 
 
 def _middle(image: Image.Image) -> Image.Image:
-    """No more than four times as long as wide: a picture of 1 × 60,000 pixels would be enlarged to gigabytes."""
+    """The middle part, at most four times as long as wide: 1 × 60,000 pixels would be enlarged to gigabytes."""
     longest = 4 * min(image.size)
     left, top = (max(0, side - longest) // 2 for side in image.size)
     return image.crop((left, top, image.width - left, image.height - top))

@@ -1,9 +1,9 @@
-"""Train a ConOrdModel: the total loss (eq. 9), the published learning rates, and runs that can be killed and go on.
+"""What `recipes/conord.py` trains a ConOrdModel with: the loss (eq. 9), the published learning rates, and checkpoints.
 
-All that is random in an epoch comes from the seed and the epoch's number, so a run that was killed ends with the same
-weights as one that was not. Several processes (accelerate) share each batch; the losses see the whole of it.
+Everything random in an epoch comes from the seed and the epoch's number, so a run that was killed ends with the same
+weights as a run that was not. Several processes (accelerate) share each batch; the losses see the whole batch.
 
-Legend: N items, B batch.
+Legend: N items, B batch, D embedding width.
 """
 
 from __future__ import annotations
@@ -13,31 +13,26 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 
-from mriqa.conord.model import ConOrdModel, View, to_device
-from mriqa.conord.ranked_sets import Drawn
+from mriqa.conord.model import ConOrdModel, View
+from mriqa.files import replacing
 from mriqa.heads.center import ReferencePoints
 from mriqa.heads.inputs import HeadError
 from mriqa.heads.ordinal_contrast import conord_loss
 from mriqa.heads.pairs import RankDistance
 from mriqa.heads.weightings import LearnableWeighting
-from mriqa.manifest.formats import write_atomically
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingSettings:
     """How long and how fast to train.
 
     Attributes:
@@ -47,7 +42,7 @@ class Plan:
         warmup_factor: ... five times in the paper (Appendix B.2), and falls to 0 along a cosine until E.
         batch_size: items of all processes together; an epoch's last, smaller batch is left out.
         weight_decay, optimizer: "adamw" or, for ages, "adam".
-        flip: mirror every other picture.
+        flip: mirror each picture with probability 1/2.
         seed: of the batches, the crops and the mirroring.
     """
 
@@ -70,7 +65,7 @@ class Plan:
         return peak * (1 + math.cos(math.pi * min(1.0, done))) / 2
 
 
-class Objective(nn.Module):
+class ConOrdObjective(nn.Module):
     """L_ConOrd + weight × L_center (eq. 9) of a batch of views and their ranks, with all that it trains."""
 
     def __init__(
@@ -95,104 +90,57 @@ class Objective(nn.Module):
         return loss + self.center_weight * self.points(z_BD, ranks_B, gather=True)
 
 
-def fit(
-    objective: Objective,
-    views: Dataset[list[View]],
-    ranks_N: Tensor,
-    plan: Plan,
-    accelerator: Accelerator,
-    *,
-    workers: int = 0,
-    checkpoint: Path | None = None,
-    checkpoint_due: Callable[[], bool] = lambda: True,
-    on_epoch: Callable[[int, dict[str, float]], None] = lambda epoch, log: None,
-) -> list[dict[str, float]]:
-    """Train by the plan; the mean loss and the last learning rate of each epoch.
-
-    Arguments:
-        objective: what to train, on the accelerator's device.
-        views: of the N training items, as `Looked` or `Computed` gives them.
-        ranks_N: their ranks, (N,) or (N, R).
-        plan: how long and how fast.
-        accelerator: accelerate's, for several processes and mixed precision.
-        workers: processes that read pictures ahead.
-        checkpoint: a file to go on from where it exists, written after an epoch where `checkpoint_due()`.
-        on_epoch: told the number of epochs done, and the log of the last.
-
-    Raises:
-        HeadError: a plan that cannot be, a broken checkpoint, or embeddings that became NaN.
-        ImageError: a picture or video that cannot be read.
-    """
-    check_plan(plan, len(ranks_N), accelerator.num_processes)
-    parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-    optimizer = OPTIMIZERS[plan.optimizer](parameters, lr=plan.learning_rate, weight_decay=plan.weight_decay)  # type: ignore[call-arg]
-    history = _restore(checkpoint, objective, optimizer) if checkpoint and checkpoint.is_file() else []
-    wrapped = accelerator.prepare_model(objective)
-    for epoch in range(len(history), plan.epochs):
-        torch.manual_seed(hash_of(plan.seed, epoch, accelerator.process_index))  # dropout
-        objective.train()
-        batches = list(epoch_batches(len(ranks_N), plan, epoch))
-        share = [batch[accelerator.process_index :: accelerator.num_processes] for batch in batches]
-        loader = DataLoader(Drawn(views, plan.seed, epoch, plan.flip), batch_sampler=share, num_workers=workers)
-        losses = []
-        for step, (views_B, places_B) in enumerate(loader):
-            for group in optimizer.param_groups:
-                group["lr"] = plan.rate(epoch + step / len(batches))
-            ranks_B = ranks_N[places_B].float().to(accelerator.device)
-            loss = wrapped(to_device(_pair(views_B), accelerator.device), ranks_B)
-            optimizer.zero_grad()
-            accelerator.backward(loss)
-            optimizer.step()
-            losses.append(loss.item())
-        history.append({"loss": sum(losses) / len(losses), "learning_rate": optimizer.param_groups[0]["lr"]})
-        if checkpoint and epoch + 1 < plan.epochs and accelerator.is_main_process and checkpoint_due():
-            _keep(checkpoint, objective, optimizer, history)
-        on_epoch(epoch + 1, history[-1])
-    return history
-
-
-def check_plan(plan: Plan, items: int, processes: int = 1) -> None:
-    """HeadError where a plan cannot be carried out with so many training items."""
-    if plan.optimizer not in OPTIMIZERS:
-        raise HeadError(f"Unknown optimizer {plan.optimizer!r}; choose one of: {', '.join(OPTIMIZERS)}.")
-    if not 0 <= plan.warmup_epochs < plan.epochs:
-        raise HeadError(f"{plan.warmup_epochs} warm-up epochs do not fit into {plan.epochs}; raise epochs.")
-    if min(plan.batch_size, items) < 2 * processes:
+def check_training(settings: TrainingSettings, items: int, processes: int = 1) -> None:
+    """HeadError where these settings cannot train on so many items."""
+    if settings.optimizer not in OPTIMIZERS:
+        raise HeadError(f"Unknown optimizer {settings.optimizer!r}; choose one of: {', '.join(OPTIMIZERS)}.")
+    if not 0 <= settings.warmup_epochs < settings.epochs:
+        raise HeadError(f"{settings.warmup_epochs} warm-up epochs do not fit into {settings.epochs}; raise epochs.")
+    batch = min(settings.batch_size, items)
+    if batch < 2 * processes:
         raise HeadError(
-            f"A batch of {min(plan.batch_size, items)} is too small for {processes} processes, each of which needs two "
-            "items; raise batch_size or give more rows."
+            f"A batch of {batch} is too small for {processes} processes, each of which needs two items; raise "
+            "batch_size or give more rows."
         )
 
 
-def epoch_batches(items: int, plan: Plan, epoch: int) -> Iterator[list[int]]:
-    """Places of an epoch's batches: all items shuffled, whole batches only, or one of all items where they are few."""
-    order = torch.randperm(items, generator=torch.Generator().manual_seed(hash_of(plan.seed, epoch)))
-    size = min(plan.batch_size, items)
+def build_optimizer(objective: ConOrdObjective, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """The optimiser of everything in the objective that is not frozen."""
+    parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    return OPTIMIZERS[settings.optimizer](parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+
+
+def epoch_batches(items: int, settings: TrainingSettings, epoch: int) -> Iterator[list[int]]:
+    """Places of an epoch's batches: all items shuffled, whole batches only; a single batch where items are few."""
+    order = torch.randperm(items, generator=torch.Generator().manual_seed(combined_seed(settings.seed, epoch)))
+    size = min(settings.batch_size, items)
     for start in range(0, items - size + 1, size):
         yield order[start : start + size].tolist()
 
 
-def hash_of(*numbers: int) -> int:
-    """One seed of several numbers."""
-    import numpy as np
-
+def combined_seed(*numbers: int) -> int:
+    """A seed that depends on each of several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
-def _pair(views_B: Any) -> View:
-    return views_B if isinstance(views_B, Tensor) else (views_B[0], views_B[1])
-
-
-def _keep(path: Path, objective: Objective, optimizer: torch.optim.Optimizer, history: list[dict[str, float]]) -> None:
+def save_checkpoint(
+    path: Path, objective: ConOrdObjective, optimizer: torch.optim.Optimizer, history: list[dict[str, float]]
+) -> None:
+    """Write weights, optimiser state and the log of the epochs so far to a safetensors file, whole or not at all."""
     tensors = {f"objective.{name}": tensor for name, tensor in objective.state_dict().items()}
     for place, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{place}.{name}": tensor for name, tensor in state.items()}
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda partial: save_file(contiguous, partial, {"history": json.dumps(history)}))
+    with replacing(path) as temporary:
+        save_file(contiguous, temporary, {"history": json.dumps(history)})
 
 
-def _restore(path: Path, objective: Objective, optimizer: torch.optim.Optimizer) -> list[dict[str, float]]:
+def load_checkpoint(path: Path, objective: ConOrdObjective, optimizer: torch.optim.Optimizer) -> list[dict[str, float]]:
+    """Put what `save_checkpoint` wrote into objective and optimiser; the log of the epochs that are done.
+
+    Raises:
+        HeadError: a broken file, or the checkpoint of another model.
+    """
     try:
         with safe_open(path, "pt") as file:
             history = json.loads(file.metadata()["history"])
@@ -201,9 +149,9 @@ def _restore(path: Path, objective: Objective, optimizer: torch.optim.Optimizer)
             {name.removeprefix("objective."): t for name, t in tensors.items() if name.startswith("objective.")}
         )
     except (SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        first = str(error).split("\n")[0]
+        reason = str(error).split("\n")[0]
         raise HeadError(
-            f"The checkpoint {path} cannot be used ({first}); delete it to begin this split again."
+            f"The checkpoint {path} cannot be used ({reason}); delete it to begin this split again."
         ) from error
     states: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():

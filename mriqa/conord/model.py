@@ -1,15 +1,16 @@
 """A scorer of its own: vision encoder, projection to the unit sphere, and ranks by nearest neighbours (ConOrd, §3.4).
 
-    from mriqa.heads import ConOrdModel
+    from mriqa.conord import ConOrdModel
     ConOrdModel.load("outputs/conord/split-00/model").predict(["a.jpg", "b.png"])     # ranks on their own scale
 
-`recipes/conord.py` trains it. Of pictures it sees crops and averages their embeddings; of videos, frames by the vision
-encoder and clips by a motion encoder, both averaged, laid side by side and projected together (Appendix B.3).
+`recipes/conord.py` trains it. Of a picture it sees crops and averages their embeddings. Of a video the vision encoder
+sees frames and a motion encoder sees clips; the means of both are laid side by side and projected (Appendix B.3).
 
 A saved model is a folder: `conord.json` (what it is), `model.safetensors` (weights) and `index/` (`RankIndex`). It
 appears whole or not at all.
 
-Legend: B batch, V views of a picture, F features, D embedding width, N items, M clips, T frames, R numbers in a rank.
+Legend: B batch, V views of a picture, n = B × V, F features, D embedding width, N items, M clips, T frames, R numbers
+in a rank.
 """
 
 from __future__ import annotations
@@ -28,22 +29,22 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 
-from mriqa.conord.backbone import CLIP_VIT_B, Encoder, build_encoder, rebuild_encoder
+from mriqa.conord.backbone import CLIP_VIT_B, VisionEncoder, build_encoder, rebuild_encoder
 from mriqa.conord.crops import CropSettings, as_pixels, crops
 from mriqa.conord.video_frames import VideoSettings, read_video
 from mriqa.conord.video_motion import DEPTHS, STEM, MotionEncoder
-from mriqa.heads.inputs import HeadError
+from mriqa.heads.inputs import HeadError, read_about
 from mriqa.heads.neighbours import RankIndex
-from mriqa.heads.saved import read_about
 from mriqa.images import load_image
 
 FORMAT = "mriqa-conord-1"
 ABOUT_FILE, WEIGHTS_FILE, INDEX_FOLDER = "conord.json", "model.safetensors", "index"
 
 View = Tensor | tuple[Tensor, Tensor]
-"""Pixels (3, H, W) of a crop, or a video's frames (N, 3, H, W) and clips (M, 3, T, H', W'), all uint8; or features (F,)
-that were computed before; or a batch of one of these."""
+"""Pixels (3, H, W) of a crop, or a video's frames (N, 3, H, W) and clips (M, 3, T, H', W'), all uint8; or the features
+(F,) that a frozen encoder gave; or a batch of one of these."""
 Source = str | Path | bytes | Image.Image
 
 
@@ -57,7 +58,7 @@ class MotionSettings:
 
 
 class Projection(nn.Module):
-    """Features (B, F) to the unit sphere (B, D): standardised where asked for, one linear layer, norm 1."""
+    """Features (B, F) to the unit sphere (B, D): standardised if `standardise` was called, a linear layer, norm 1."""
 
     mean_F: Tensor
     std_F: Tensor
@@ -69,7 +70,7 @@ class Projection(nn.Module):
         self.linear = nn.Linear(features, width)
 
     def standardise(self, features_NF: Tensor) -> None:
-        """From now on give each feature the mean 0 and the deviation 1 that it has not over these."""
+        """From now on shift and scale each feature so that over these items its mean is 0 and its deviation 1."""
         self.mean_F.copy_(features_NF.mean(dim=0))
         self.std_F.copy_(features_NF.std(dim=0).clamp_min(1e-6))
 
@@ -93,7 +94,7 @@ class ConOrdModel(nn.Module):
     """
 
     def __init__(
-        self, encoder: Encoder, width: int, views: CropSettings, motion: MotionSettings | None = None, k: int = 10
+        self, encoder: VisionEncoder, width: int, views: CropSettings, motion: MotionSettings | None = None, k: int = 10
     ):
         super().__init__()
         self.encoder = encoder
@@ -105,14 +106,14 @@ class ConOrdModel(nn.Module):
 
     @classmethod
     def build(cls, encoder: str = CLIP_VIT_B, pretrained: bool = True, width: int = 512, **others: Any) -> ConOrdModel:
-        """A model to train, of an encoder by name (`mriqa.conord.backbone`); others are as for the constructor.
+        """A model to train, with an encoder by its name (`mriqa.conord.backbone`); others are as for the constructor.
 
         Raises:
             HeadError: no such encoder, or its weights cannot be had.
         """
-        made = build_encoder(encoder, pretrained)
-        others.setdefault("views", CropSettings(crop=made.size))
-        return cls(made, width, **others)
+        vision_encoder = build_encoder(encoder, pretrained)
+        others.setdefault("views", CropSettings(crop=vision_encoder.size))
+        return cls(vision_encoder, width, **others)
 
     @property
     def device(self) -> torch.device:
@@ -125,7 +126,7 @@ class ConOrdModel(nn.Module):
     def features(self, views_B: View) -> Tensor:
         """What is projected (B, F): of pictures the encoder's features, of videos the frames' mean beside motion.
 
-        Features that were computed before (B, F) are handed on: those of a frozen encoder need computing only once.
+        Views that are features already (B, F) are returned as they are: a frozen encoder computes them only once.
         """
         if isinstance(views_B, Tensor):
             return views_B if views_B.ndim == 2 else self.encoder(views_B)
@@ -134,20 +135,20 @@ class ConOrdModel(nn.Module):
         spatial_BF = self.encoder(frames_BN3HW.flatten(0, 1)).unflatten(0, frames_BN3HW.shape[:2]).mean(dim=1)
         return torch.cat([spatial_BF, self.motion(clips_BM3THW)], dim=1)
 
-    def look(self, source: Source) -> list[View]:
-        """The views of a picture or video, as many for each: three crops of a picture, one of a video.
+    def load_views(self, source: Source) -> list[View]:
+        """The views of a picture or video: three crops (or one) of a picture, one view of a video.
 
         Raises:
             ImageError: it cannot be used (`VideoError` where it is a video).
             HeadError: a video that is not a path.
         """
-        return look(source, self.views, self.motion_settings.video if self.motion_settings else None)
+        return load_views(source, self.views, self.motion_settings.video if self.motion_settings else None)
 
     @torch.no_grad()
     def view_features(self, views_BV: Sequence[Sequence[View]]) -> Tensor:
         """Features (B, V, F) of each view, for evaluation."""
         self.eval()
-        views_n = stacked([view for views_V in views_BV for view in views_V])
+        views_n = default_collate([view for views_V in views_BV for view in views_V])
         return self.features(to_device(views_n, self.device)).float().unflatten(0, (len(views_BV), -1))
 
     @torch.no_grad()
@@ -171,12 +172,14 @@ class ConOrdModel(nn.Module):
         """
         if self.index is None:
             raise HeadError("The model has no rank index yet: train it, or give it one (model.index = RankIndex(…)).")
-        parts = [self.embed([self.look(source) for source in batch]).cpu() for batch in _batches(sources, batch_size)]
+        parts = [
+            self.embed([self.load_views(source) for source in batch]).cpu() for batch in _batches(sources, batch_size)
+        ]
         z_ND = torch.cat(parts) if parts else torch.empty(0, self.projection.linear.out_features)
         return self.index.predict(z_ND, self.k if k is None else k)
 
     def save(self, folder: str | Path) -> None:
-        """Write the model to a folder that is not there yet. HeadError where it is, or where there is no index."""
+        """Write the model to a new folder. HeadError if the folder exists, or if the model has no index."""
         folder = Path(folder)
         if folder.exists():
             raise HeadError(f"{folder} is there already; save the model to another folder.")
@@ -240,8 +243,8 @@ class ConOrdModel(nn.Module):
         return model.to(device).eval()
 
 
-def look(source: Source, views: CropSettings, video: VideoSettings | None) -> list[View]:
-    """`ConOrdModel.look`, for workers that need no model."""
+def load_views(source: Source, views: CropSettings, video: VideoSettings | None) -> list[View]:
+    """`ConOrdModel.load_views`, for workers that need no model."""
     if video is None:
         return [as_pixels(crop) for crop in crops(load_image(source), views)]
     if not isinstance(source, (str, Path)):
@@ -249,19 +252,12 @@ def look(source: Source, views: CropSettings, video: VideoSettings | None) -> li
     return [read_video(source, video, views)]
 
 
-def stacked(views: Sequence[View]) -> View:
-    """Views of the same kind as one batch of them."""
-    if isinstance(views[0], Tensor):
-        return torch.stack(views)  # type: ignore[arg-type]
-    frames, clips = zip(*views, strict=True)
-    return torch.stack(frames), torch.stack(clips)
-
-
-def to_device(views_B: View, device: torch.device) -> View:
-    """The same batch on a device."""
+def to_device(views_B: View | list[Tensor], device: torch.device) -> View:
+    """The same batch on a device; torch's collate makes a list of a video's pair."""
     if isinstance(views_B, Tensor):
         return views_B.to(device, non_blocking=True)
-    return views_B[0].to(device, non_blocking=True), views_B[1].to(device, non_blocking=True)
+    frames_BN3HW, clips_BM3THW = views_B
+    return frames_BN3HW.to(device, non_blocking=True), clips_BM3THW.to(device, non_blocking=True)
 
 
 def _batches(items: Sequence[Source], size: int) -> Iterator[Sequence[Source]]:

@@ -1,7 +1,7 @@
-"""Rated pictures or videos with ranks on their own scale: quality, ages, temperatures, and vectors such as gaze.
+"""Rated pictures or videos with ranks on the manifest's scale: quality, ages, temperatures, and vectors such as gaze.
 
-`mriqa.manifest` reads one score of a row and converts it to 1..5. For ranks the declared scale is kept: the conversion
-is undone, and a vector rank reads the manifest once for each of its numbers.
+`mriqa.manifest` reads one score of a row and converts it to 1..5. Ranks keep the declared scale: the conversion is
+undone, and for a vector rank the manifest is read once for each of its numbers.
 
 Legend: N rows, V views of each, F features, R numbers in a rank.
 """
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mriqa.conord.model import ConOrdModel, View, look
+from mriqa.conord.model import ConOrdModel, View, load_views
 from mriqa.conord.video_frames import is_video
 from mriqa.heads.inputs import HeadError
 from mriqa.manifest import RatedImage, Scale, read_manifest, resolve_scale
@@ -43,7 +43,7 @@ class RankedSet:
     video: bool
 
 
-def read_ranked(
+def read_ranked_set(
     manifest: str | Path,
     *,
     image_root: str | Path | None = None,
@@ -67,18 +67,18 @@ def read_ranked(
     wanted = wanted or [(score_key, resolve_scale(scale))]
     columns: list[dict[str, float]] = []
     rows: list[RatedImage] = []
-    for key, own_scale in wanted:
-        found = read_manifest(
+    for key, declared in wanted:
+        readable = read_manifest(
             manifest,
             image_root=image_root,
-            scale=own_scale,
+            scale=declared,
             score_key=key,
             on_bad_row=on_bad_row,
             rejects_path=f"{manifest}.{key}.rejects.jsonl" if vector else None,
             check_images=False,
         )
-        columns.append({row.id: own_scale.from_mos(row.mos) for row in found})
-        rows = rows or found
+        columns.append({row.id: declared.from_mos(row.mos) for row in readable})
+        rows = rows or readable
     rows = [row for row in rows if all(row.id in column for column in columns)]
     ranks_NR = torch.tensor([[column[row.id] for column in columns] for row in rows], dtype=torch.float64)
     videos = sum(is_video(row.image) for row in rows)
@@ -88,13 +88,13 @@ def read_ranked(
         rows,
         ranks_NR if vector else ranks_NR[:, 0],
         [key or "score" for key, _ in wanted],
-        max(own_scale.high - own_scale.low for _, own_scale in wanted),
+        max(declared.high - declared.low for _, declared in wanted),
         videos > 0,
     )
 
 
-class Looked(Dataset[list[View]]):
-    """The views of rows, read from their files whenever asked for."""
+class ViewDataset(Dataset[list[View]]):
+    """The views of rows as a model sees them, read from the files at each access."""
 
     def __init__(self, model: ConOrdModel, rows: Sequence[RatedImage]):
         self.paths, self.views = [row.image for row in rows], model.views
@@ -104,11 +104,11 @@ class Looked(Dataset[list[View]]):
         return len(self.paths)
 
     def __getitem__(self, place: int) -> list[View]:
-        return look(self.paths[place], self.views, self.video)
+        return load_views(self.paths[place], self.views, self.video)
 
 
-class Computed(Dataset[list[View]]):
-    """Features (N, V, F) that a frozen encoder has computed, as if they were views."""
+class FeatureDataset(Dataset[list[View]]):
+    """Features (N, V, F) of a frozen encoder in the place of the views that they were computed from."""
 
     def __init__(self, features_NVF: Tensor):
         self.features_NVF = features_NVF
@@ -120,13 +120,13 @@ class Computed(Dataset[list[View]]):
         return list(self.features_NVF[place])
 
 
-class Drawn(Dataset[tuple[View, int]]):
-    """One view of each item for training, and the item's place: the same one for the same seed and epoch.
+class RandomViewDataset(Dataset[tuple[View, int]]):
+    """A random view of each item for training, and the item's place; the same seed and epoch give the same view.
 
     Arguments:
         views: views of all items.
-        seed, epoch: of the draw.
-        flip: mirror every other view.
+        seed, epoch: what the choice of the view depends on.
+        flip: mirror each view with probability 1/2.
     """
 
     def __init__(self, views: Dataset[list[View]], seed: int, epoch: int, flip: bool):

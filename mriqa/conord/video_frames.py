@@ -1,8 +1,8 @@
-"""Frames and clips of a video file, however long it is and whoever sent it, or one sentence saying why not.
+"""Frames and clips of a video file, however long it is and whoever sent it, or one sentence that says why not.
 
-The file is read twice: once to count its frames, without decoding any, and once to decode it and keep those wanted.
-Each is cropped as it comes, so memory does not grow with the video. Only file formats that hold one video are opened:
-playlists and the like, which would have FFmpeg open other files or addresses, are refused.
+The file is read twice: first to count its frames, without decoding any, then to decode it and keep the wanted frames.
+Each frame is cropped at once, so memory does not grow with the video. Only file formats that hold one video are opened:
+playlists and the like, which would make FFmpeg open other files or addresses, are refused.
 
 Legend: N frames, M clips, T frames of a clip, H W pixels.
 """
@@ -38,7 +38,7 @@ class VideoError(ImageError):
 
 @dataclass(frozen=True)
 class VideoSettings:
-    """What is taken from a video. The paper leaves the numbers open; these are chosen.
+    """How much is taken from a video. The paper leaves the numbers open; these are chosen.
 
     Attributes:
         frames: frames for the spatial encoder, N, at even distances.
@@ -106,46 +106,47 @@ def read_video(
     wanted = {place: [still] for place in frame_places}
     for place in sorted({place for clip in clip_places for place in clip}):
         wanted.setdefault(place, []).append(moving)
-    found = _decoded(path, wanted, max_pixels)
-    frames_N3HW = torch.stack([found[place, still] for place in frame_places])
-    clips_M3THW = torch.stack([torch.stack([found[place, moving] for place in clip], dim=1) for clip in clip_places])
+    pixels = _decode(path, wanted, max_pixels)
+    frames_N3HW = torch.stack([pixels[place, still] for place in frame_places])
+    clips_M3THW = torch.stack([torch.stack([pixels[place, moving] for place in clip], dim=1) for clip in clip_places])
     return frames_N3HW, clips_M3THW
 
 
-def _decoded(
+def _decode(
     path: str | Path, wanted: dict[int, list[CropSettings]], max_pixels: int
 ) -> dict[tuple[int, CropSettings], Tensor]:
-    """The wanted frames, each cropped in the ways wanted (3, H, W), by place and way.
+    """The wanted frames, each with the wanted crops, as pixels (3, H, W) by place and crop.
 
-    Some packets may hold no visible frame, so that there are fewer frames than counted; the last then stands for those.
+    Some packets may hold no visible frame, so that there are fewer frames than counted; the last frame then stands for
+    the missing ones.
     """
-    found: dict[tuple[int, CropSettings], Tensor] = {}
-    left = sorted(wanted)
+    pixels: dict[tuple[int, CropSettings], Tensor] = {}
+    places = sorted(wanted)
     latest = None
 
     def keep(frame: Any) -> None:
         image = frame.to_image()
-        place = left.pop(0)
-        for way in wanted[place]:
-            found[place, way] = as_pixels(crops(image, way)[0])
+        place = places.pop(0)
+        for crop in wanted[place]:
+            pixels[place, crop] = as_pixels(crops(image, crop)[0])
 
     with _opened(path, max_pixels) as (container, stream):
         for place, latest in enumerate(container.decode(stream)):
             if latest.width * latest.height > max_pixels:
                 raise VideoError(f"has a frame of {latest.width} × {latest.height} pixels, more than {max_pixels:,}.")
-            if place == left[0]:
+            if place == places[0]:
                 keep(latest)
-            if not left:
-                return found
+            if not places:
+                return pixels
         if latest is None:
             raise VideoError("holds no frame that can be decoded.")
-        while left:
+        while places:
             keep(latest)
-    return found
+    return pixels
 
 
 def _count_frames(path: str | Path, max_frames: int, max_pixels: int) -> int:
-    """Packets of the video stream, which are its frames but for invisible ones."""
+    """The number of packets of the video stream: its frames, and invisible ones."""
     with _opened(path, max_pixels) as (container, stream):
         count = 0
         for packet in container.demux(stream):

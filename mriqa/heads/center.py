@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mriqa.choices import check_choice
 from mriqa.heads.gather import gather_batch
-from mriqa.heads.inputs import HeadError, as_embeddings, as_ranks, check_choice, check_positive
+from mriqa.heads.inputs import HeadError, as_embeddings, as_ranks, check_positive
 
 INITIALISATIONS = ["random", "zeros", "trunc_normal", "kaiming_normal"]
 
@@ -50,7 +51,7 @@ def center_loss(
     Raises:
         HeadError: a rank without a reference point, NaN, shapes that do not fit, unknown reduction.
     """
-    check_choice("reduction", reduction, ["sum", "mean"])
+    check_choice("reduction", reduction, ["sum", "mean"], HeadError)
     z_BD = as_embeddings(embeddings)
     ranks_BR = as_ranks(ranks, len(z_BD), z_BD.device)
     if gather:
@@ -96,7 +97,7 @@ class ReferencePoints(nn.Module):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        check_choice("initialisation", init, INITIALISATIONS)
+        check_choice("initialisation", init, INITIALISATIONS, HeadError)
         ranks = torch.as_tensor(ranks)
         if ranks.numel() == 0:
             raise HeadError("There are no training ranks to make reference points for; give all of the training set.")

@@ -1,8 +1,8 @@
 """The batch of all processes on each of them, with gradients that flow back to the process each row came from.
 
-Every process then computes the loss of the whole batch. Back-propagation sums what all W processes found, which is W
-times the gradient; the mean that DistributedDataParallel takes over processes makes it the gradient itself. So training
-on W processes equals training on one with the whole batch.
+Every process then computes the loss of the whole batch. Back-propagation sums the gradients of all W processes, which
+is W times the gradient; the mean that DistributedDataParallel takes over processes makes it the gradient itself. So
+training on W processes equals training on one with the whole batch.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _Gather(torch.autograd.Function):
         length = torch.tensor([len(local_BX)], device=local_BX.device)
         lengths = [torch.empty_like(length) for _ in range(dist.get_world_size())]
         dist.all_gather(lengths, length)
-        counts = [int(each) for each in lengths]
+        counts = [int(length) for length in lengths]
         padded = local_BX.new_zeros(max(counts), *local_BX.shape[1:])  # collectives want equal shapes
         padded[: len(local_BX)] = local_BX
         parts = [torch.empty_like(padded) for _ in counts]

@@ -1,23 +1,26 @@
-"""What every head asks of its input, each refusal one sentence that names the thing and the cure."""
+"""What every head asks of what it is given: embeddings, ranks, numbers, and the JSON file that describes a saved one.
+
+Each refusal is one sentence that names the thing and the cure.
+
+Legend: B batch, D embedding width, R numbers in a rank.
+"""
 
 from __future__ import annotations
 
+import json
 import math
-from functools import partial
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from mriqa import choices
 from mriqa.errors import UserError
 
 
 class HeadError(UserError, ValueError):
     """A head was given something it cannot work with."""
-
-
-check_choice = partial(choices.check_choice, error=HeadError)
-"""HeadError unless `given` is one of `choices`; see `mriqa.choices`."""
 
 
 def check_positive(what: str, given: float) -> None:
@@ -47,3 +50,21 @@ def as_ranks(ranks: Tensor, count: int, device: torch.device | None = None) -> T
         raise HeadError("Some ranks are NaN or infinite; every embedding needs a finite rank.")
     ranks_BR = ranks[:, None] if ranks.ndim == 1 else ranks
     return ranks_BR.float() if ranks_BR.dtype in (torch.float16, torch.bfloat16) else ranks_BR
+
+
+def read_about(path: Path, form: str, kind: str, required: Collection[str] = ()) -> dict[str, Any]:
+    """The content of a JSON file whose "format" is `form`; `kind`, as in "rank index", names what it describes.
+
+    Raises:
+        HeadError: no file there, no JSON, another format, or a `required` key that is missing.
+    """
+    if not path.is_file():
+        raise HeadError(f"{path.parent} holds no {kind} ({path.name} is missing).")
+    again = f"save the {kind.split()[-1]} again."
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise HeadError(f"{path} is not JSON ({error}); {again}") from error
+    if not isinstance(about, dict) or about.get("format") != form or not set(required) <= set(about):
+        raise HeadError(f"{path} is no {kind} of this version; {again}")
+    return about

@@ -2,9 +2,9 @@
 
 A projection takes a feature vector of the model to the sphere, where ConOrd (eq. 3) with reference points (eq. 8)
 orders the images of a batch, and a new image's score is the mean MOS of its nearest training images (eq. 10). Chosen:
-features are brought to mean 0 and deviation 1 each (a LayerNorm without weights), for hidden states of different models
-differ a hundredfold in size; ranks are MOS on a scale of 0..100; the centre loss is the mean over the batch, so that
-the weight of the whole doesn't hang on its size.
+each feature vector is brought to mean 0 and deviation 1 (a LayerNorm without weights), because hidden states of
+different models differ a hundredfold in size; ranks are MOS on a scale of 0..100; the centre loss is the mean over the
+batch, so that the weight of the sum does not depend on the batch's size.
 
 On disk it is a folder: `head.json`, `head.safetensors`, and the index of the training images beside them.
 Legend: N images, F features, D embedding width.
@@ -22,10 +22,9 @@ from torch import Tensor, nn
 
 from mriqa.heads.center import ReferencePoints
 from mriqa.heads.gather import gather_batch
-from mriqa.heads.inputs import HeadError
+from mriqa.heads.inputs import HeadError, read_about
 from mriqa.heads.neighbours import RankIndex
 from mriqa.heads.ordinal_contrast import conord_loss
-from mriqa.heads.saved import read_about
 
 ABOUT_FILE, STATE_FILE = "head.json", "head.safetensors"
 FORMAT = "mriqa-auxiliary-head-1"
@@ -35,7 +34,7 @@ WIDTH, NEIGHBOURS = 64, 10
 class AuxiliaryHead(nn.Module):
     """Projection and reference points; calling it on features (N, F) and MOS (N,) gives ConOrd + centre loss.
 
-    Of a batch of one image there is the centre loss only, for nothing is there to be compared with.
+    A batch of one image has the centre loss only, because there is no other image to compare it with.
 
     Arguments:
         features: F.
@@ -138,10 +137,8 @@ class HeadScorer:
             HeadError: no head there, another format, or its parts do not fit together.
         """
         folder = Path(folder)
-        about, state_file = (
-            read_about(folder / ABOUT_FILE, FORMAT, "auxiliary head", ("pooling", "neighbours")),
-            folder / STATE_FILE,
-        )
+        about = read_about(folder / ABOUT_FILE, FORMAT, "auxiliary head", ("pooling", "neighbours"))
+        state_file = folder / STATE_FILE
         if not state_file.is_file():
             raise HeadError(f"{folder} lacks {STATE_FILE}; save the head again.")
         state = load_file(state_file)

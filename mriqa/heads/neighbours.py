@@ -21,8 +21,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from mriqa.heads.inputs import HeadError, as_embeddings, as_ranks, check_choice
-from mriqa.heads.saved import read_about
+from mriqa.choices import check_choice
+from mriqa.heads.inputs import HeadError, as_embeddings, as_ranks, read_about
 
 INDEX_FILE = "index.json"
 FORMAT = "mriqa-rank-index-1"
@@ -47,7 +47,7 @@ class RankIndex:
     """
 
     def __init__(self, embeddings: Tensor | None = None, ranks: Tensor | None = None, backend: str = "auto"):
-        check_choice("backend", backend, BACKENDS)
+        check_choice("backend", backend, BACKENDS, HeadError)
         installed = importlib.util.find_spec("faiss") is not None
         if backend == "faiss" and not installed:
             raise HeadError('faiss is not installed: pip install "mriqa[faiss]", or use backend="torch".')
@@ -102,7 +102,7 @@ class RankIndex:
         if z_QD.shape[1] != items_ND.shape[1]:
             raise HeadError(f"Queries have width {z_QD.shape[1]}, but the index {items_ND.shape[1]}.")
         if self.backend == "faiss":
-            squared_QK, places_QK = (torch.from_numpy(found) for found in self._faiss.search(z_QD.numpy(), k))
+            squared_QK, places_QK = map(torch.from_numpy, self._faiss.search(z_QD.numpy(), k))
             return squared_QK.clamp_min(0).sqrt(), places_QK
         blocks = [_nearest(block_QD, items_ND, k) for block_QD in z_QD.split(QUERY_BLOCK)]
         empty = (torch.empty(0, k), torch.empty(0, k, dtype=torch.long))

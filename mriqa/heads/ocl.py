@@ -50,8 +50,8 @@ def ocl_loss(
     pushed_B1 = negative_BB.any(dim=1, keepdim=True)
     inverse_tau_BB = torch.where(negative_BB, gaps_BB / tau, 1 / tau)
     weight_BB = (kappa_BB * inverse_tau_BB).masked_fill(~negative_BB & pushed_B1, -math.inf).softmax(dim=1)
-    own_inverse_tau_B1 = (weight_BB * inverse_tau_BB).sum(dim=1, keepdim=True)
+    anchor_inverse_tau_B1 = (weight_BB * inverse_tau_BB).sum(dim=1, keepdim=True)
 
-    logits_BB = kappa_BB * torch.where(negative_BB, inverse_tau_BB, own_inverse_tau_B1)
+    logits_BB = kappa_BB * torch.where(negative_BB, inverse_tau_BB, anchor_inverse_tau_B1)
     logits_BB = logits_BB.masked_fill(diagonal(gaps_BB), -math.inf)
     return -mean_over_positives(logits_BB, positive_BB)

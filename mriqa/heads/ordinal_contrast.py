@@ -1,7 +1,8 @@
 """The ConOrd loss, eq. 3 of "Contrastive order learning for ordinal regression".
 
-Every item of a batch is an anchor in turn, and all others attract and repel it, the more so the nearer, or the farther,
-their ranks lie from its own. Nothing is sampled and nothing selected, so a batch needs no augmented views.
+Every item of a batch is an anchor in turn. All others attract it, the more so the nearer their ranks are to its rank,
+and repel it, the more so the farther they are. Nothing is sampled and nothing selected, so a batch needs no augmented
+views.
 
 Legend: B batch, D embedding width, R numbers in a rank.
 """
@@ -12,7 +13,8 @@ import warnings
 
 from torch import Tensor
 
-from mriqa.heads.inputs import check_choice, check_positive
+from mriqa.choices import check_choice
+from mriqa.heads.inputs import HeadError, check_positive
 from mriqa.heads.pairs import RankDistance, batch_of, diagonal, similarity
 from mriqa.heads.weightings import NAMES, WEIGHTINGS, LearnableWeighting, Weighting
 
@@ -38,7 +40,7 @@ def conord_loss(
         embeddings: (B, D), B ≥ 2, on the unit sphere as the paper has it (they are not normalised here); halves are
             computed in float32.
         ranks: (B,), or (B, R) for vector ranks. XIII's limit of 10 and ε mean ranks of the order of 0..100.
-        weighting: "I" to "XIII" of Table 14, or a weighting of your own. "X" learns: hand in a `LearnableWeighting`
+        weighting: "I" to "XIII" of Table 14, or another object of that kind. "X" learns: hand in a `LearnableWeighting`
             whose parameters the optimiser has; by name alone it stays at its starting weights, and a warning says so.
         tau: temperature τ, above 0.
         eps: ε of the affinities, above 0.
@@ -68,7 +70,7 @@ def conord_loss(
 
 
 def _by_name(name: str, z_BD: Tensor) -> Weighting:
-    check_choice("weighting", name, NAMES)
+    check_choice("weighting", name, NAMES, HeadError)
     if name != "X":
         return WEIGHTINGS[name]
     warnings.warn(

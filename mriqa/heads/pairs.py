@@ -12,8 +12,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from mriqa.choices import check_choice
 from mriqa.heads.gather import gather_batch
-from mriqa.heads.inputs import HeadError, as_embeddings, as_ranks, check_choice
+from mriqa.heads.inputs import HeadError, as_embeddings, as_ranks
 
 RankDistance = Callable[[Tensor], Tensor]
 """Ranks (B, R) to the distances between them (B, B), not negative, 0 where they are tied."""
@@ -56,7 +57,7 @@ def similarity(z_BD: Tensor, kind: str) -> Tensor:
     Raises:
         HeadError: unknown kind.
     """
-    check_choice("similarity", kind, SIMILARITIES)
+    check_choice("similarity", kind, SIMILARITIES, HeadError)
     with torch.autocast(z_BD.device.type, enabled=False):
         if kind == "dot":
             return z_BD @ z_BD.T

@@ -1,11 +1,11 @@
 """ConOrd's thirteen weightings, Table 14 of "Contrastive order learning for ordinal regression".
 
 A weighting says how similar two embeddings are (κ), how much an item attracts its anchor (affinity a, which falls with
-their rank gap d) and how much it is repelled (disparity b, which rises with it). Both come as logarithms: a gap of 1e8
-or of nothing at all then does no harm, and log 0 = -inf leaves an item out of a log-sum-exp.
+their rank gap d) and how much it is repelled (disparity b, which rises with it). Both come as logarithms: gaps of 1e8
+and of 0 then do no harm, and log 0 = -inf leaves an item out of a log-sum-exp.
 
-Two entries of the table want reading. IX has (Δ² + ε)⁻¹ in Table 7 and its inverse in Table 14; the first is meant,
-since an affinity falls with the gap. X, "learnable", has no formula: see `LearnableWeighting`.
+Two entries of the table need an interpretation. IX has (Δ² + ε)⁻¹ in Table 7 and its inverse in Table 14; the first is
+meant, since an affinity falls with the gap. X, "learnable", has no formula: see `LearnableWeighting`.
 
 Legend: B batch, M gap bins.
 """
@@ -26,7 +26,7 @@ LogAffinity = Callable[[Tensor, float], Tensor]
 LogDisparity = Callable[[Tensor], Tensor]
 
 COARSE_GAP = 5.0  # IX: the gap of all ranks that are not tied
-LARGEST_GAP = 10.0  # XIII: where gaps stop to matter
+LARGEST_GAP = 10.0  # XIII: larger gaps count as this
 
 
 class Weighting(Protocol):

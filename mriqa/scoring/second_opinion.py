@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from mriqa.errors import UserError
 from mriqa.models import ModelError
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ class Head(Protocol):
 
 def load_head(model_dir: str | Path, name: str) -> Head:
     """The head `name` in a saved model's folder. Raises ModelError where there is none, or a broken one."""
-    from mriqa.heads.inputs import HeadError
+    # The one place where scoring knows another room: a user asks for a saved head by its name, and nobody above hands
+    # its class in. Imported only when a head is asked for.
     from mriqa.heads.neighbour_head import HeadScorer
 
     folder = Path(model_dir) / name
@@ -38,5 +40,5 @@ def load_head(model_dir: str | Path, name: str) -> Head:
         )
     try:
         return HeadScorer.load(folder)
-    except HeadError as error:
+    except UserError as error:
         raise ModelError(str(error)) from error

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter
-from collections.abc import Callable, Sequence
+from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import fields
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
+import yaml
 from trl import TrlParser
 
 from mriqa.errors import UserError
 from mriqa.policy.checks import SettingsError
 
 USAGE = "%(prog)s [--config FILE.yaml] [--OPTION VALUE ...]"
+ENVIRONMENT = "env"  # TRL's key for environment variables
 
 
 class HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
@@ -24,12 +29,34 @@ def parse(options: tuple[type, ...], description: str | None, argv: Sequence[str
 
     Raises SettingsError for what cannot be right.
     """
+    first = ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--config")
+    chosen, rest = first.parse_known_args(argv)
+    if chosen.config is not None:
+        check_config(chosen.config, {option.name for group in options for option in fields(group)})
+        rest = ["--config", chosen.config, *rest]
     classes: Any = options
     parser = TrlParser(classes, usage=USAGE, description=description, formatter_class=HelpFormatter)
     try:
-        return parser.parse_args_and_config(argv)
+        return parser.parse_args_and_config(rest)
     except (ValueError, OSError) as error:
         raise SettingsError(str(error)) from error
+
+
+def check_config(file: str, names: Collection[str]) -> None:
+    """SettingsError unless the YAML file can be read and gives values to options of these names only."""
+    try:
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise SettingsError(f"The configuration {file} cannot be read ({reason}).") from error
+    if not isinstance(content, dict):
+        raise SettingsError(f"The configuration {file} has to hold options, each as NAME: VALUE on a line.")
+    for name in content:
+        if name not in names and name != ENVIRONMENT:
+            nearest = get_close_matches(str(name), names, n=1)
+            hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+            raise SettingsError(f"{file} gives an option {name!r}, which this recipe does not have.{hint}")
 
 
 def exit_code(run: Callable[[], Any]) -> int:

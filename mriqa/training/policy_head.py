@@ -1,4 +1,7 @@
-"""The auxiliary heads that --aux names, put together for the trainer: the head, how it trains, where it is saved."""
+"""The auxiliary head that --aux names, put together for the trainer: the head, how it trains, where it is saved.
+
+Legend: R training images, D features.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,7 @@ class AuxiliaryArguments:
     )
     aux_schedule: str = field(
         default="constant",
-        metadata={"help": "How that weight goes on: 'constant', or down to 0 by 'linear' or 'cosine'."},
+        metadata={"help": "How that weight changes: 'constant', or down to 0 by 'linear' or 'cosine'."},
     )
     aux_learning_rate: float = field(
         default=1e-3,
@@ -57,10 +60,10 @@ class AuxiliaryArguments:
 
 
 def check_aux(arguments: AuxiliaryArguments, config: Any) -> None:
-    """Refuse, with a SettingsError, options of a head that can't train; warn where it has nothing to compare."""
+    """SettingsError for options of a head that can't train; a warning where it has no other picture to compare with."""
     if arguments.aux not in (NONE, CONORD):
         raise SettingsError(f'aux is "{CONORD}" or "{NONE}", not "{arguments.aux}".')
-    if not _wanted(arguments):
+    if not _is_on(arguments):
         return
     check_auxiliary(config, *_settings(arguments))
     compared = config.per_device_train_batch_size * (config.world_size if arguments.aux_gather else 1)
@@ -77,7 +80,7 @@ def auxiliary_on(
     arguments: AuxiliaryArguments, config: Any, model: PreTrainedModel, rows: Sequence[RatedImage]
 ) -> Auxiliary | None:
     """The head that the arguments ask for, made for the training images `rows`; None where they ask for none."""
-    if not _wanted(arguments):
+    if not _is_on(arguments):
         return None
     core: Any = core_of(model)
     head = AuxiliaryHead(
@@ -93,7 +96,7 @@ def auxiliary_on(
     return Auxiliary(head, *_settings(arguments), save)
 
 
-def _wanted(arguments: AuxiliaryArguments) -> bool:
+def _is_on(arguments: AuxiliaryArguments) -> bool:
     return arguments.aux != NONE and arguments.aux_weight != 0
 
 

@@ -12,8 +12,8 @@ from PIL import Image
 from mriqa.conord import ConOrdModel
 from mriqa.conord.backbone import build_encoder, rebuild_encoder
 from mriqa.conord.crops import CropSettings, as_pixels, crops
-from mriqa.conord.fitting import Plan
-from mriqa.conord.ranked_sets import Drawn, read_ranked
+from mriqa.conord.fitting import TrainingSettings
+from mriqa.conord.ranked_sets import RandomViewDataset, read_ranked_set
 from mriqa.heads import HeadError, RankIndex
 from mriqa.images import ImageError
 
@@ -149,7 +149,7 @@ def test_a_prediction_is_the_mean_rank_of_the_nearest_mean_embeddings(model, tmp
         ])  # fmt: skip
     z = F.normalize(z.double(), dim=1)
     ranks = torch.tensor([20.0, 31.5, 64.0, 47.0], dtype=torch.float64)
-    model.index = RankIndex(model.embed([model.look(picture) for picture in pictures[:3]]), ranks[:3])
+    model.index = RankIndex(model.embed([model.load_views(picture) for picture in pictures[:3]]), ranks[:3])
     nearest = (z[:, None] - z[None, :3]).norm(dim=2).argsort(dim=1)
     for k in (1, 2, 3):
         torch.testing.assert_close(
@@ -202,10 +202,10 @@ def test_refusals_of_the_model(model, tmp_path):
 
 def test_learning_rate_of_the_paper():
     """Five epochs from η to 5 η on a straight line, then a cosine to 0 (Appendix B.2); for ages the cosine alone."""
-    plan = Plan(learning_rate=2e-6, epochs=25)
+    settings = TrainingSettings(learning_rate=2e-6, epochs=25)
     expected = {0: 2e-6, 2.5: 6e-6, 5: 1e-5, 10: 1e-5 * (1 + math.cos(math.pi / 4)) / 2, 15: 5e-6, 25: 0.0}
-    assert all(math.isclose(plan.rate(epoch), rate, abs_tol=1e-18) for epoch, rate in expected.items())
-    ages = Plan(learning_rate=5e-6, epochs=10, warmup_epochs=0)
+    assert all(math.isclose(settings.rate(epoch), rate, abs_tol=1e-18) for epoch, rate in expected.items())
+    ages = TrainingSettings(learning_rate=5e-6, epochs=10, warmup_epochs=0)
     assert (
         ages.rate(0) == 5e-6 and math.isclose(ages.rate(5), 2.5e-6) and math.isclose(ages.rate(10), 0.0, abs_tol=1e-18)
     )
@@ -216,9 +216,9 @@ def test_draws_depend_on_seed_epoch_and_place_alone():
         [torch.full((3, 2, 2), 10 * place + view) + torch.tensor([[0, 1], [0, 1]]) for view in (0, 3, 6)]
         for place in range(50)
     ]
-    once, again = Drawn(views, 7, 3, flip=True), Drawn(views, 7, 3, flip=True)
+    once, again = (RandomViewDataset(views, 7, 3, flip=True) for _ in range(2))
     assert all(torch.equal(once[place][0], again[place][0]) for place in (4, 0, 4, 49))
-    other = Drawn(views, 7, 4, flip=True)
+    other = RandomViewDataset(views, 7, 4, flip=True)
     assert any(not torch.equal(once[place][0], other[place][0]) for place in range(50))
     firsts = [int(once[place][0][0, 0, 0]) - 10 * place for place in range(50)]
     assert set(firsts) == {0, 1, 3, 4, 6, 7}  # all three views, mirrored and not
@@ -234,7 +234,7 @@ def test_vector_ranks_and_mixed_manifests(tmp_path):
         lines.append(json.dumps({"image": name, "pitch": pitch, "yaw": yaw}))
     manifest = tmp_path / "gaze.jsonl"
     manifest.write_text("\n".join(lines))
-    gaze = read_ranked(manifest, vector=["pitch=-40:10", "yaw=-45:45"])
+    gaze = read_ranked_set(manifest, vector=["pitch=-40:10", "yaw=-45:45"])
     torch.testing.assert_close(gaze.ranks, torch.tensor([[-40, 45], [10, -45], [-3.25, 7.5]], dtype=torch.float64))
     assert (gaze.names, gaze.span, gaze.video) == (["pitch", "yaw"], 90, False)
     for vector, sentence in (
@@ -242,8 +242,8 @@ def test_vector_ranks_and_mixed_manifests(tmp_path):
         (["pitch=0:10"], "outside the declared scale"),
     ):
         with pytest.raises(ValueError, match=sentence):
-            read_ranked(manifest, vector=vector)
+            read_ranked_set(manifest, vector=vector)
     (tmp_path / "d.mp4").write_bytes(b"0")
     manifest.write_text("\n".join([*lines, json.dumps({"image": "d.mp4", "pitch": 0, "yaw": 0})]))
     with pytest.raises(HeadError, match="1 of 4 rows of .* are videos"):
-        read_ranked(manifest, vector=["pitch=-40:10"])
+        read_ranked_set(manifest, vector=["pitch=-40:10"])

@@ -194,8 +194,8 @@ def test_a_video_model_fuses_frames_and_motion_and_comes_back(tmp_path):
             spatial = torch.stack([model.encoder(frame[None])[0] for frame in frames]).mean(dim=0)
             moving = torch.stack([model.motion(clip[None, None])[0] for clip in clips]).mean(dim=0)
             expected = model.projection(torch.cat([spatial, moving])[None])
-        torch.testing.assert_close(model.embed([model.look(video)]), expected, rtol=1e-4, atol=1e-5)
-    model.index = RankIndex(model.embed([model.look(video) for video in videos]), torch.tensor([20.0, 80.0]))
+        torch.testing.assert_close(model.embed([model.load_views(video)]), expected, rtol=1e-4, atol=1e-5)
+    model.index = RankIndex(model.embed([model.load_views(video) for video in videos]), torch.tensor([20.0, 80.0]))
     model.save(tmp_path / "model")
     assert json.loads((tmp_path / "model" / "conord.json").read_text())["motion"]["stem"] == 2
     assert ConOrdModel.load(tmp_path / "model").predict(videos[::-1]).tolist() == [80, 20]

@@ -87,23 +87,21 @@ def test_a_killed_run_goes_on_to_the_same_end(noisy, tmp_path, monkeypatch):
     options = ["--manifest", noisy, *QUICK, "--splits", 2, "--epochs", 3, "--weighting", "X", "--output_dir"]
     assert run(*options, tmp_path / "whole") == 0
 
-    fit, epochs = conord.fit, []
+    save, epochs = conord.save_checkpoint, []
 
-    def killed(*arguments, **others):
-        def on_epoch(done, log):
-            epochs.append(done)
-            if len(epochs) == 5:  # the second epoch of the second split
-                raise KeyboardInterrupt
+    def killed(path, objective, optimizer, history):
+        save(path, objective, optimizer, history)
+        epochs.append(len(history))
+        if len(epochs) == 4:  # after the second epoch of the second split; there is no checkpoint after the third
+            raise KeyboardInterrupt
 
-        return fit(*arguments, **{**others, "on_epoch": on_epoch})
-
-    monkeypatch.setattr(conord, "fit", killed)
+    monkeypatch.setattr(conord, "save_checkpoint", killed)
     with pytest.raises(KeyboardInterrupt):
         run(*options, tmp_path / "killed")
     assert (tmp_path / "killed" / "split-01" / "checkpoint.safetensors").is_file()
     first = (tmp_path / "killed" / "split-00" / "result.json").stat().st_mtime_ns
     assert run(*options, tmp_path / "killed") == 0
-    assert epochs == [1, 2, 3, 1, 2, 3]
+    assert epochs == [1, 2, 1, 2]  # no epoch was trained again
     assert (tmp_path / "killed" / "split-00" / "result.json").stat().st_mtime_ns == first
     for split in ("split-00", "split-01"):
         whole, again = (
@@ -287,13 +285,13 @@ TABLE_8 = {  # learning rate, batch size, k
 
 
 def test_configs_are_those_of_the_paper():
-    import mriqa.conord.recipe_options as conord_options
+    import conord
 
     assert {path.stem for path in CONFIGS.glob("*.yaml")} == set(TABLE_8)
     for name, (rate, batch, k) in TABLE_8.items():
         path = CONFIGS / f"{name}.yaml"
-        settings = conord_options.parse_arguments("", ["--config", str(path), "--output_dir", "elsewhere"])
-        conord_options.check_settings(settings)
+        settings = conord.parse_arguments(["--config", str(path), "--output_dir", "elsewhere"])
+        conord.check_options(settings)
         assert settings.output_dir == "elsewhere" and isinstance(yaml.safe_load(path.read_text())["scale"], str)
         assert (settings.learning_rate, settings.batch_size, settings.k) == (rate, batch, k)
         assert (settings.tau, settings.eps, settings.weighting, settings.center_weight) == (0.07, 1e-7, "VIII", 1.0)
@@ -301,5 +299,5 @@ def test_configs_are_those_of_the_paper():
         age = name in ("morph2", "clap2015", "agedb", "utk", "cacd", "adience")
         assert (settings.optimizer, settings.weight_decay) == (("adam", 5e-4) if age else ("adamw", 2e-3))
         assert (settings.warmup_epochs, settings.flip) == ((0, True) if age else (5, False))
-        peak = max(settings.plan(0).rate(step / 10) for step in range(10 * settings.epochs))
+        peak = max(settings.training(0).rate(step / 10) for step in range(10 * settings.epochs))
         assert math.isclose(peak, rate if age else 5 * rate)

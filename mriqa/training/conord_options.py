@@ -1,26 +1,20 @@
-"""The options of recipes/conord.py, from a YAML file and the command line."""
+"""The options of recipes/conord.py, which become command-line options and YAML keys."""
 
 from __future__ import annotations
 
-from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 
-import yaml
-from transformers import HfArgumentParser
-
+from mriqa.choices import check_choice
 from mriqa.conord.backbone import CLIP_VIT_B
-from mriqa.conord.fitting import Plan
+from mriqa.conord.fitting import TrainingSettings
 from mriqa.heads import WEIGHTING_NAMES, HeadError, angular_gaps, l1_gaps, l2_gaps
-from mriqa.heads.inputs import check_choice
 
 DISTANCES = {"l1": l1_gaps, "l2": l2_gaps, "angular": angular_gaps}
 
 
 @dataclass
-class Settings:
-    """All options; the defaults are the paper's for BID where it states them."""
+class ConOrdOptions:
+    """All options of the recipe; the defaults are the paper's for BID where it states them."""
 
     manifest: str = field(default="", metadata={"help": "rated pictures or videos, see mriqa.manifest"})
     test_manifest: str | None = field(default=None, metadata={"help": "test on these instead of a part of manifest"})
@@ -39,10 +33,10 @@ class Settings:
     frozen: bool = field(default=False, metadata={"help": "train the projection only; features are computed once"})
     width: int = field(default=512, metadata={"help": "embedding width"})
     size: int | None = field(default=None, metadata={"help": "resize pictures to this square first"})
-    limit: int | None = field(default=None, metadata={"help": "or shrink their shorter side to this"})
+    limit: int | None = field(default=None, metadata={"help": "or shrink their shorter side to this many pixels"})
     crop: int | None = field(default=None, metadata={"help": "side of the crops (default: the encoder's own)"})
     crops: int = field(default=3, metadata={"help": "3: top left, bottom right, centre; 1: centre"})
-    flip: bool = field(default=False, metadata={"help": "mirror every other picture in training"})
+    flip: bool = field(default=False, metadata={"help": "mirror half of the pictures in training"})
 
     weighting: str = field(
         default="VIII", metadata={"help": "row of Table 14; XIII means ranks of the order of 0..100"}
@@ -51,13 +45,16 @@ class Settings:
     eps: float = field(default=1e-7, metadata={"help": "epsilon of the affinities"})
     center_weight: float = field(default=1.0, metadata={"help": "of the centre loss, which is a sum over the batch"})
     bin_width: float | None = field(
-        default=None, metadata={"help": "ranks this near share a reference point (default: a hundredth of the scale)"}
+        default=None,
+        metadata={"help": "ranks within this width share a reference point (default: a hundredth of the scale)"},
     )
     k: int = field(default=10, metadata={"help": "neighbours that a rank is the mean of"})
 
     learning_rate: float = field(default=2e-6, metadata={"help": "base rate"})
     warmup_epochs: int = field(default=5, metadata={"help": "epochs in which the rate rises"})
-    warmup_factor: float = field(default=5.0, metadata={"help": "times the base rate, whence it falls along a cosine"})
+    warmup_factor: float = field(
+        default=5.0, metadata={"help": "times the base rate is the peak; then it falls along a cosine"}
+    )
     epochs: int = field(default=30, metadata={"help": "the paper does not state them"})
     batch_size: int = field(default=32, metadata={"help": "of all processes together"})
     optimizer: str = field(default="adamw", metadata={"help": "adamw or adam"})
@@ -83,47 +80,24 @@ class Settings:
     checkpoint_minutes: float = field(default=5.0, metadata={"help": "least time between checkpoints within a split"})
     keep_models: bool = field(default=True, metadata={"help": "save the model of every split"})
 
-    def plan(self, seed: int) -> Plan:
+    def training(self, seed: int) -> TrainingSettings:
         """How long and how fast the split of a seed trains."""
-        own = {f.name: getattr(self, f.name) for f in fields(Plan) if f.name != "seed"}
-        return Plan(**own, seed=seed)
+        shared = {option.name: getattr(self, option.name) for option in fields(TrainingSettings)}
+        return TrainingSettings(**{**shared, "seed": seed})
 
 
-def parse_arguments(description: str | None, argv: Sequence[str] | None = None) -> Settings:
-    """Settings from the command line and the YAML file it names. HeadError for a file that won't do."""
-    first = ArgumentParser(add_help=False)
-    first.add_argument("--config")
-    chosen, rest = first.parse_known_args(argv)
-
-    class Formatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
-        pass
-
-    usage = "%(prog)s [--config FILE.yaml] [--OPTION VALUE ...]"
-    parser = HfArgumentParser(Settings, usage=usage, description=description, formatter_class=Formatter)  # type: ignore[arg-type]
-    if chosen.config:
-        try:
-            values = yaml.safe_load(Path(chosen.config).read_text(encoding="utf-8")) or {}
-        except (OSError, yaml.YAMLError) as error:
-            raise HeadError(f"The configuration {chosen.config} cannot be read ({error}).") from error
-        for name in values:
-            check_choice(f"option in {chosen.config}", name, [f.name for f in fields(Settings)])
-        parser.set_defaults(**values)
-    (settings,) = parser.parse_args_into_dataclasses(rest)
-    return settings
-
-
-def check_settings(settings: Settings) -> None:
-    """HeadError for settings that cannot be right, before anything is read."""
-    check_choice("weighting", settings.weighting, WEIGHTING_NAMES)
-    check_choice("distance", settings.distance, list(DISTANCES))
-    check_choice("on_bad_row", settings.on_bad_row, ["fail", "skip"])
-    if not settings.manifest:
+def check_options(options: ConOrdOptions) -> None:
+    """HeadError for options that cannot be right, before anything is read."""
+    check_choice("weighting", options.weighting, WEIGHTING_NAMES, HeadError)
+    check_choice("distance", options.distance, list(DISTANCES), HeadError)
+    check_choice("on_bad_row", options.on_bad_row, ["fail", "skip"], HeadError)
+    if not options.manifest:
         raise HeadError("No manifest to train on: give one with --manifest.")
-    if settings.splits < 1 or not 0 < settings.test_share < 1:
+    if options.splits < 1 or not 0 < options.test_share < 1:
         raise HeadError("splits must be at least 1, and test_share between 0 and 1.")
-    if settings.frozen and settings.flip:
+    if options.frozen and options.flip:
         raise HeadError("A frozen encoder's features are computed once, so flip has no effect: leave one of them out.")
-    if settings.distance == "angular" and len(settings.vector) != 2:
+    if options.distance == "angular" and len(options.vector) != 2:
         raise HeadError("distance angular is for two numbers, pitch and yaw in degrees; name them with --vector.")
-    if settings.vector and (settings.scale or settings.score_key):
+    if options.vector and (options.scale or options.score_key):
         raise HeadError("vector names keys and scales itself: leave scale and score_key out.")
