@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from mriqa.selection.arrays import FloatArray, IndexArray, SelectionError, as_features
 from mriqa.selection.budgets import Budget, count_of
-from mriqa.selection.inputs_check import FloatArray, IndexArray, SelectionError, as_features
 from mriqa.selection.k_center import farthest_first
 
 

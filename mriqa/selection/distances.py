@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from mriqa.selection.inputs_check import FloatArray
+from mriqa.selection.arrays import FloatArray
 
 DOUBLE_UP_TO = 2**25  # numbers; features beyond that (256 MiB in float64) stay in float32
 MEDIAN_SAMPLE = 1000

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from mriqa.selection.arrays import FloatArray, IndexArray, as_features
 from mriqa.selection.budgets import Budget, count_of
 from mriqa.selection.distances import centred, squared_norms
-from mriqa.selection.inputs_check import FloatArray, IndexArray, as_features
 
 
 def select(features: Any, budget: Budget, *, seed: int = 0) -> IndexArray:

@@ -17,9 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mriqa.selection.budgets import Budget, count_of
-from mriqa.selection.distances import median_distance, rbf, squared_distances
-from mriqa.selection.inputs_check import (
+from mriqa.selection.arrays import (
     FloatArray,
     IndexArray,
     SelectionError,
@@ -28,6 +26,8 @@ from mriqa.selection.inputs_check import (
     check_choice,
     check_same_width,
 )
+from mriqa.selection.budgets import Budget, count_of
+from mriqa.selection.distances import median_distance, rbf, squared_distances
 
 BLOCK = 4096  # rows of Nyström features at once
 STEPS = 2000

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from mriqa.selection.arrays import IndexArray, as_features, as_scores, check_between
 from mriqa.selection.budgets import Budget, count_of
-from mriqa.selection.inputs_check import IndexArray, as_features, as_scores, check_between
 
 
 def select(features: Any, budget: Budget, *, scores: Any = None, seed: int = 0, bins: int = 5) -> IndexArray:

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from mriqa.selection.arrays import FloatArray, IndexArray, as_features, check_between
 from mriqa.selection.budgets import Budget, count_of
-from mriqa.selection.inputs_check import FloatArray, IndexArray, as_features, check_between
 
 
 def select(features: Any, budget: Budget, *, seed: int = 0, partitions: int = 20) -> IndexArray:

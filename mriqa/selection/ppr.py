@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mriqa.selection.inputs_check import (
+from mriqa.selection.arrays import (
     FloatArray,
     SelectionError,
     as_features,

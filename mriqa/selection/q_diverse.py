@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
+from mriqa.selection.arrays import FloatArray, IndexArray, SelectionError, as_features, check_between
 from mriqa.selection.budgets import Budget, count_of
 from mriqa.selection.distances import rbf, squared_distances, typical_distance
-from mriqa.selection.inputs_check import FloatArray, IndexArray, SelectionError, as_features, check_between
 from mriqa.selection.pgcs import interleave
 
 WHOLE_SET_UP_TO = 20_000  # samples; their distances take 3 GB

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mriqa.selection.arrays import IndexArray, check_choice
 from mriqa.selection.contextual_diversity import select as contextual_diversity
 from mriqa.selection.herding import select as herding
-from mriqa.selection.inputs_check import IndexArray, check_choice
 from mriqa.selection.k_center import select as k_center
 from mriqa.selection.kmm import select as kmm
 from mriqa.selection.moderate import select as moderate

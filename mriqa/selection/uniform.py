@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from mriqa.selection.arrays import IndexArray, as_features
 from mriqa.selection.budgets import Budget, count_of
-from mriqa.selection.inputs_check import IndexArray, as_features
 
 
 def select(features: Any, budget: Budget, *, seed: int = 0) -> IndexArray:

@@ -20,7 +20,7 @@ from mriqa.features import Encoder, FeatureError, extract, load_encoder, vlm_enc
 from mriqa.manifest import RatedImage
 from mriqa.policy.checks import SettingsError, check_images
 from mriqa.policy.schedule import Pool, Schedule
-from mriqa.selection.inputs_check import FloatArray, SelectionError, check_choice
+from mriqa.selection.arrays import FloatArray, SelectionError, check_choice
 from mriqa.selection.mixture.choice import Choice
 from mriqa.selection.mixture.parts import POLICY, WITHIN, MixtureSettings, Part, choose_parts, read_mixture, read_parts
 from mriqa.selection.mixture.selection_files import write_selection

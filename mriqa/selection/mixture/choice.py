@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from mriqa.manifest import RatedImage
+from mriqa.selection.arrays import FloatArray, IndexArray, SelectionError, check_choice
 from mriqa.selection.budgets import Budget, count_of
 from mriqa.selection.distances import squared_distances
-from mriqa.selection.inputs_check import FloatArray, IndexArray, SelectionError, check_choice
 from mriqa.selection.kmm import kmm_weights
 from mriqa.selection.ppr import cosines, ppc, ppr
 from mriqa.selection.presta.greedy import presta

@@ -30,8 +30,8 @@ from pathlib import Path
 from typing import Any
 
 from mriqa.manifest import RatedImage, read_manifest
+from mriqa.selection.arrays import SelectionError, check_between, check_choice
 from mriqa.selection.budgets import Budget, count_of
-from mriqa.selection.inputs_check import SelectionError, check_between, check_choice
 from mriqa.selection.mixture.choice import ALL, Choice, Chosen, FeaturesOf, choose
 
 WITHIN = ("all", "dataset")

@@ -5,7 +5,7 @@ Perspective" and the code that its authors released. Backward greedy: starting f
 the one sample without which the PPC with the target is highest (PreSTA-S). For several sources each is selected from on
 its own, against the same target (PreSTA-J).
 
-Removals are those that evaluating every candidate by definition in every round gives; `presta_screen` says how most of
+Removals are those that evaluating every candidate by definition in every round gives; `screen` says how most of
 that work is saved.
 
 Legend: N samples, D feature width.
@@ -19,8 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from mriqa.selection.budgets import Budget, count_of
-from mriqa.selection.inputs_check import (
+from mriqa.selection.arrays import (
     FloatArray,
     IndexArray,
     SelectionError,
@@ -30,6 +29,7 @@ from mriqa.selection.inputs_check import (
     check_choice,
     check_same_width,
 )
+from mriqa.selection.budgets import Budget, count_of
 from mriqa.selection.ppr import as_ppr, cosines
 from mriqa.selection.presta.moments import KeptMoments
 from mriqa.selection.presta.objectives import OBJECTIVES
