@@ -14,6 +14,7 @@ import numpy as np
 
 from mriqa.selection.arrays import IndexArray, as_features, as_scores, check_between
 from mriqa.selection.budgets import Budget, count_of
+from mriqa.selection.contract import Selector, always
 
 
 def select(features: Any, budget: Budget, *, scores: Any = None, seed: int = 0, bins: int = 5) -> IndexArray:
@@ -42,3 +43,8 @@ def select(features: Any, budget: Budget, *, scores: Any = None, seed: int = 0, 
         x_MD = features_ND[bin_N == own].astype(np.float64)
         distances_N[bin_N == own] = np.sqrt(np.square(x_MD - x_MD.mean(axis=0)).sum(axis=1))
     return np.argsort(np.abs(distances_N - np.median(distances_N)), kind="stable")[:count]
+
+
+SELECTOR = Selector(
+    select, always("its distance from the centre of its score bin is nearest to the median"), needs=("scores",)
+)

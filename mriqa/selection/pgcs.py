@@ -18,6 +18,7 @@ import numpy as np
 
 from mriqa.selection.arrays import FloatArray, IndexArray, as_features, check_between
 from mriqa.selection.budgets import Budget, count_of
+from mriqa.selection.contract import Selector, always
 
 
 def select(features: Any, budget: Budget, *, seed: int = 0, partitions: int = 20) -> IndexArray:
@@ -79,3 +80,6 @@ def _quotas(shares_P: FloatArray, sizes_P: IndexArray, count: int) -> IndexArray
 def _even_steps(available: int, count: int) -> IndexArray:
     """`count` different places at even steps over 0..available-1, the middle of each step."""
     return ((2 * np.arange(count, dtype=np.int64) + 1) * available) // (2 * count)
+
+
+SELECTOR = Selector(select, always("its partition's turn, at an even step from core to rim"))

@@ -32,7 +32,7 @@ from typing import Any
 from mriqa.manifest import RatedImage, read_manifest
 from mriqa.selection.arrays import SelectionError, check_between, check_choice
 from mriqa.selection.budgets import Budget, count_of
-from mriqa.selection.mixture.choice import ALL, Choice, Chosen, FeaturesOf, choose
+from mriqa.selection.mixture.choice import ALL, Choice, Chosen, FeaturesOf, check_selector, choose
 
 WITHIN = ("all", "dataset")
 POLICY = "policy"  # the encoder that is the model in training
@@ -159,7 +159,7 @@ def _part(entry: dict[str, Any], folder: Path) -> PartSettings:
         raise SelectionError(f"options must be a mapping such as {{gamma: 0.7}}, not {entry['options']!r}.")
     part = PartSettings(**entry)
     check_between("weight", part.weight, 1e-6, 1e6)
-    Choice(part.selector, part.budget, [None] if part.target else None, part.options)  # type: ignore[list-item]
+    check_selector(part.selector, part.options, has_target=bool(part.target))
     return part
 
 
