@@ -119,7 +119,7 @@ def select(
         if report is not None:
             columns = (distortion_column,) if distortion_column else DISTORTION_COLUMNS
             by_column = [column_of(manifest, image_root, scale, name) for name in columns]
-            _write_report(report, rows, chosen, next((found for found in by_column if found), None), selector)
+            _write_report(report, rows, chosen, next((column for column in by_column if column), None), selector)
     numbers = ", ".join(
         f"{name.replace('_', ' ').replace('ppc', 'PPC')} {value:.4f}" for name, value in chosen.summary.items()
     )

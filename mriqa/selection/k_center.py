@@ -34,9 +34,9 @@ def select(features: Any, budget: Budget, *, seed: int = 0) -> IndexArray:
     smallest = 8 * float(np.finfo(x_ND.dtype).eps) * float(norms_N.max())  # what rounding leaves of duplicates
 
     def squared_distances_to(row: int) -> FloatArray:
-        found_N = norms_N + norms_N[row] - 2 * (x_ND @ x_ND[row])
-        found_N[found_N < smallest] = 0.0
-        return found_N
+        squared_N = norms_N + norms_N[row] - 2 * (x_ND @ x_ND[row])
+        squared_N[squared_N < smallest] = 0.0
+        return squared_N
 
     return farthest_first(squared_distances_to, len(x_ND), count, seed)
 

@@ -40,8 +40,8 @@ def select(features: Any, budget: Budget, *, seed: int = 0, partitions: int = 20
     means = MiniBatchKMeans(min(int(partitions), count), random_state=seed, n_init=3)
     label_N = _cluster(means, features_ND)
     members, spreads = [], []
-    for own in np.unique(label_N):
-        rows = np.flatnonzero(label_N == own)
+    for label in np.unique(label_N):
+        rows = np.flatnonzero(label_N == label)
         x_MD = features_ND[rows].astype(np.float64)
         distances_M = np.sqrt(np.square(x_MD - x_MD.mean(axis=0)).sum(axis=1))
         members.append(rows[np.argsort(distances_M, kind="stable")])
