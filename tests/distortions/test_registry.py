@@ -1,4 +1,6 @@
 import itertools
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +20,7 @@ from mriqa.distortions import (
 )
 from mriqa.embedded.dataset import DatasetSettings
 
+EXTENDING = Path(__file__).parents[2] / "docs" / "extending.md"
 RANDOM = {
     "motion_blur",
     "color_shift",
@@ -187,3 +190,15 @@ def test_ratings_of_an_added_distortion_are_those_at_its_levels():
 def test_a_distortion_that_cannot_be(identity, levels, ratings, says):
     with pytest.raises(DistortionError, match=says):
         Distortion("fade", "brightness", fade, identity, levels, ratings)
+
+
+def test_the_distortion_of_the_documentation_distorts():
+    section = EXTENDING.read_text().split("## A distortion")[1]
+    example = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)[0]
+    namespace: dict = {}
+    try:
+        exec(example, namespace)
+        images = torch.zeros(1, 3, 4, 4)
+        torch.testing.assert_close(distort(images, "fade", 0.6), torch.full_like(images, 0.2))  # 0.4 of the way to ½
+    finally:
+        DISTORTIONS.pop("fade", None)

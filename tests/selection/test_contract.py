@@ -1,7 +1,9 @@
 """What all selectors share: budgets, order, seeds, kinds of arrays, and how they meet awkward input."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from mriqa.selection import INPUTS, SELECTORS, SelectionError, Selector, always,
 from mriqa.selection.mixture.choice import Choice, choose
 from mriqa.selection.selectors import FILES
 
+EXTENDING = Path(__file__).parents[2] / "docs" / "extending.md"
 RNG = np.random.default_rng(0)
 N = 40
 X = RNG.normal(size=(N, 6)).astype(np.float32)
@@ -160,3 +163,17 @@ def test_a_fault_inside_a_selector_is_not_taken_for_a_bad_option(best_rated):
     SELECTORS["best_rated"] = broken
     with pytest.raises(TypeError):
         choose(rows, Choice("best_rated", 4), lambda images, role: X.tolist())
+
+
+def test_the_selector_of_the_documentation_selects():
+    (example,) = re.findall(
+        r"```python\n(.*?)```", EXTENDING.read_text().split("## A selector")[1].split("## ")[0], flags=re.DOTALL
+    )
+    namespace: dict = {}
+    exec(example, namespace)
+    register("best_first", namespace["SELECTOR"])
+    try:
+        rows = load("best_first")(X, 3, scores=GIVEN["scores"], worst=True)
+        np.testing.assert_array_equal(rows, np.argsort(GIVEN["scores"])[:3])
+    finally:
+        del SELECTORS["best_first"], INPUTS["best_first"]
