@@ -47,20 +47,21 @@ def coverage(
     """
     scores_N, chosen_M = _checked(scores, chosen, distortions)
     edges = np.linspace(*limits, BINS + 1)
-    found: dict[str, Any] = {"rows": len(scores_N), "selected": len(chosen_M), "score": {"edges": edges.tolist()}}
-    for name, own in (("all", scores_N), ("selected", scores_N[chosen_M])):
-        counts = np.histogram(own, edges)[0].tolist()
-        found["score"][name] = {"counts": counts, "mean": float(own.mean()), "std": float(own.std())}
+    numbers: dict[str, Any] = {"rows": len(scores_N), "selected": len(chosen_M), "score": {"edges": edges.tolist()}}
+    selected_M = scores_N[chosen_M]
+    for name, part in (("all", scores_N), ("selected", selected_M)):
+        counts = np.histogram(part, edges)[0].tolist()
+        numbers["score"][name] = {"counts": counts, "mean": float(part.mean()), "std": float(part.std())}
     steps = np.unique(scores_N)
-    shares = [np.searchsorted(np.sort(own), steps, side="right") / len(own) for own in (scores_N, scores_N[chosen_M])]
-    found["score"]["largest_difference"] = float(np.abs(shares[0] - shares[1]).max())
+    shares = [np.searchsorted(np.sort(part), steps, side="right") / len(part) for part in (scores_N, selected_M)]
+    numbers["score"]["largest_difference"] = float(np.abs(shares[0] - shares[1]).max())
     if distortions is not None:
         names = [name or "none" for name in distortions]
         everything, selected = Counter(names), Counter(names[place] for place in chosen_M)
-        found["distortions"] = {
+        numbers["distortions"] = {
             name: {"all": count, "selected": selected[name]} for name, count in everything.most_common()
         }
-    return found
+    return numbers
 
 
 def coverage_report(
@@ -80,24 +81,24 @@ def coverage_report(
     Raises:
         ValueError: what `coverage` refuses, or features of another length.
     """
-    found = {**coverage(scores, chosen, distortions), **(more or {})}
+    numbers = {**coverage(scores, chosen, distortions), **(more or {})}
     scores_N, chosen_M = _checked(scores, chosen, distortions)
-    panels = [lambda axes: _histogram(axes, found)]
+    panels = [lambda axes: _histogram(axes, numbers)]
     if features is not None and len(scores_N) >= 4:
         features_ND = np.asarray(features, dtype=np.float32)
         if len(features_ND) != len(scores_N):
             raise ValueError(f"There are features of {len(features_ND)} rows for {len(scores_N)} scores.")
         panels.append(lambda axes: _tsne(axes, features_ND, chosen_M, seed))
     if distortions is not None:
-        panels.append(lambda axes: _by_distortion(axes, found["distortions"]))
+        panels.append(lambda axes: _by_distortion(axes, numbers["distortions"]))
     figure = _figure(5.2 * len(panels), 4.4 + (0.4 if title else 0.0))
     for place, draw in enumerate(panels, start=1):
         draw(figure.add_subplot(1, len(panels), place))
     if title:
         figure.suptitle(title, fontsize=13, fontweight="bold", color=INK, x=0.02, ha="left")
     _save(figure, path)
-    write_json(found, Path(path).with_suffix(".json"))
-    return found
+    write_json(numbers, Path(path).with_suffix(".json"))
+    return numbers
 
 
 def _checked(
@@ -115,10 +116,10 @@ def _checked(
     return scores_N, chosen_M
 
 
-def _histogram(axes: Axes, found: dict[str, Any]) -> None:
-    edges = found["score"]["edges"]
-    for name, colour, count in (("all", FAINT, found["rows"]), ("selected", BLUE, found["selected"])):
-        shares = np.array(found["score"][name]["counts"]) / count
+def _histogram(axes: Axes, numbers: dict[str, Any]) -> None:
+    edges = numbers["score"]["edges"]
+    for name, colour, count in (("all", FAINT, numbers["rows"]), ("selected", BLUE, numbers["selected"])):
+        shares = np.array(numbers["score"][name]["counts"]) / count
         fill = name == "all"
         axes.stairs(shares, edges, fill=fill, color=colour, alpha=0.45 if fill else 1.0, lw=0 if fill else 2,
                     label=f"{name} ({count:,})")  # fmt: skip
@@ -160,11 +161,11 @@ def _by_distortion(axes: Axes, counts: dict[str, dict[str, int]]) -> None:
     shown = list(counts.items())[:MOST_DISTORTIONS]
     names = [name for name, _ in shown]
     places = np.arange(len(shown))
-    axes.barh(places, [own["all"] for _, own in shown], color=FAINT, alpha=0.45, height=0.8, label="all")
-    axes.barh(places, [own["selected"] for _, own in shown], color=BLUE, height=0.45, label="selected")
-    for place, (_, own) in enumerate(shown):
-        axes.annotate(f"{own['selected'] / own['all']:.0%}", (own["all"], place), (4, 0), textcoords="offset points",
-                      va="center", fontsize=8, color=INK)  # fmt: skip
+    axes.barh(places, [count["all"] for _, count in shown], color=FAINT, alpha=0.45, height=0.8, label="all")
+    axes.barh(places, [count["selected"] for _, count in shown], color=BLUE, height=0.45, label="selected")
+    for place, (_, count) in enumerate(shown):
+        axes.annotate(f"{count['selected'] / count['all']:.0%}", (count["all"], place), (4, 0),
+                      textcoords="offset points", va="center", fontsize=8, color=INK)  # fmt: skip
     axes.set_yticks(places, names)
     axes.invert_yaxis()
     axes.margins(x=0.12)

@@ -14,11 +14,10 @@ Legend: N source images, T target images, D features.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -30,14 +29,60 @@ from mriqa.eval import metrics, write_json
 from mriqa.features import extract, load_encoder
 from mriqa.files import replacing
 from mriqa.manifest import RatedImage, read_manifest
+from mriqa.policy.checks import SettingsError
 from mriqa.selection import load, ppc, ppr, presta
 from mriqa.selection.kmm import kmm_weights
+from mriqa.training.launching import exit_code, parse
 from mriqa.views import ViewSettings
 
 PENALTIES = tuple(10.0**power for power in range(0, 7))
 FOLDS = 5
 FULL, RANDOM, KMM, PRESTA, Q_DIVERSE = "full source", "random", "KMM weights", "PreSTA-S", "Q-Diverse"
 RULES, LABELS = "PreSTA-S, the paper's stopping rules", "the target's labels alone"
+
+
+@dataclass
+class CompareArguments:
+    """Options of the experiment."""
+
+    target: str = field(metadata={"help": "Rated images to transfer to."})
+    photos: str | None = field(
+        default=None, metadata={"help": "Folder of photographs to distort and label as the source; or else --source."}
+    )
+    source: str | None = field(default=None, metadata={"help": "Rated images as the source, see mriqa.manifest."})
+    source_scale: str | None = field(
+        default=None, metadata={"help": "Scale of the source's scores, such as 0:100 (1:5 if not given)."}
+    )
+    images: int = field(default=4000, metadata={"help": "Pictures to make of --photos."})
+    distortions: list[str] = field(default_factory=lambda: list(FREQUENCIES), metadata={"help": "To make them with."})
+    target_scale: str | None = field(
+        default=None, metadata={"help": "Scale of the target's scores (1:5 if not given)."}
+    )
+    size: int = field(default=672, metadata={"help": "Target images are resized to this square first."})
+    crop: int = field(default=384, metadata={"help": "Side of the five crops of a target image."})
+    encoder: str = field(default="lite0", metadata={"help": "Of PPR, KMM and content, see mriqa.features."})
+    quality_encoder: str = field(default="lite0_quality", metadata={"help": "Of Q-Diverse."})
+    regressor_encoder: list[str] | None = field(
+        default=None, metadata={"help": "What ridge reads (--encoder if not given)."}
+    )
+    budget: float = field(default=0.2, metadata={"help": "Share of the source to select."})
+    share: float = field(default=0.05, metadata={"help": "Share of the target whose labels give its PPR."})
+    draws: int = field(default=10, metadata={"help": "Of labels, and of all that is drawn besides."})
+    seed: int = 0
+    device: str | None = field(
+        default=None, metadata={"help": "Of the encoders (the accelerator, if there is one and none is named)."}
+    )
+    output: str = field(default="outputs/compare_selectors", metadata={"help": "Folder to write to."})
+    cache: str = field(default="outputs/features", metadata={"help": "Folder of the features."})
+
+    def __post_init__(self) -> None:
+        if (self.photos is None) == (self.source is None):
+            raise SettingsError("Name the source by one of --photos and --source.")
+        for name, value in (("budget", self.budget), ("share", self.share)):
+            if not 0 < value <= 1:
+                raise SettingsError(f"--{name} must be a share above 0 and at most 1, not {value}.")
+        if self.draws < 1:
+            raise SettingsError(f"--draws must be at least 1, not {self.draws}.")
 
 
 @dataclass(frozen=True)
@@ -85,9 +130,7 @@ def stopping_point(ppc_R: np.ndarray, stop: float = 0.9, min_gain: float = 1e-6)
     return len(ppc_R) - 1
 
 
-def one_draw(
-    source: Features, target: Features, arguments: argparse.Namespace, draw: int
-) -> dict[str, dict[str, float]]:
+def one_draw(source: Features, target: Features, arguments: CompareArguments, draw: int) -> dict[str, dict[str, float]]:
     """SRCC and PLCC on the target's other images, PPC and size of the training part, for each way of selecting."""
     rng = np.random.default_rng([arguments.seed, draw])
     count = len(target.scores_N)
@@ -105,11 +148,11 @@ def one_draw(
         RULES: np.setdiff1d(everything, to_budget.removed[: stopping_point(to_budget.ppc)]),
         Q_DIVERSE: load("q_diverse")(source.content_ND, budget, quality=source.quality_ND, **options),
     }
-    found: dict[str, dict[str, float]] = {}
+    results: dict[str, dict[str, float]] = {}
 
     def test_on(name: str, model: Any, train_ppr: np.ndarray, size: int) -> None:
         predicted_n = model.predict(target.x_ND[test])
-        found[name] = {
+        results[name] = {
             "srcc": metrics.srcc(predicted_n, target.scores_N[test]),
             "plcc": metrics.plcc(predicted_n, target.scores_N[test]),
             "ppc": ppc(train_ppr, full_ppr),
@@ -117,104 +160,86 @@ def one_draw(
         }
 
     for name, rows in selected.items():
-        own = (source.x_ND[rows], source.scores_N[rows], source.groups_N[rows])
-        test_on(name, fit(*own), ppr(source.content_ND[rows], source.scores_N[rows]), len(rows))
+        model = fit(source.x_ND[rows], source.scores_N[rows], source.groups_N[rows])
+        test_on(name, model, ppr(source.content_ND[rows], source.scores_N[rows]), len(rows))
     weights_N = kmm_weights(source.content_ND, target.content_ND, seed=draw)
     weighted = fit(source.x_ND, source.scores_N, source.groups_N, weights_N)
     test_on(KMM, weighted, ppr(source.content_ND, source.scores_N), len(source.scores_N))
-    alone = fit(target.x_ND[labelled], target.scores_N[labelled], np.arange(len(labelled)))
-    test_on(LABELS, alone, target_ppr, len(labelled))
-    return found
+    by_labels = fit(target.x_ND[labelled], target.scores_N[labelled], np.arange(len(labelled)))
+    test_on(LABELS, by_labels, target_ppr, len(labelled))
+    return results
 
 
-def features_of(rows: Sequence[RatedImage], look: ViewSettings | None, arguments: argparse.Namespace) -> Features:
+def features_of(rows: Sequence[RatedImage], look: ViewSettings | None, arguments: CompareArguments) -> Features:
     """All features of a set, from the cache where they are there."""
-    found = {}
-    for name in dict.fromkeys((arguments.encoder, arguments.quality_encoder, *arguments.regressor_encoder)):
+    features = {}
+    regressors = arguments.regressor_encoder or [arguments.encoder]
+    for name in dict.fromkeys((arguments.encoder, arguments.quality_encoder, *regressors)):
         encoder = load_encoder(name, arguments.device)
-        found[name] = extract([row.image for row in rows], encoder, cache=arguments.cache, look=look, batch_size=8)
+        features[name] = extract([row.image for row in rows], encoder, cache=arguments.cache, look=look, batch_size=8)
     return Features(
-        content_ND=found[arguments.encoder],
-        quality_ND=found[arguments.quality_encoder],
-        x_ND=np.concatenate([found[name] for name in arguments.regressor_encoder], axis=1),
+        content_ND=features[arguments.encoder],
+        quality_ND=features[arguments.quality_encoder],
+        x_ND=np.concatenate([features[name] for name in regressors], axis=1),
         scores_N=np.array([row.mos for row in rows]),
         groups_N=np.array([row.content for row in rows]),
     )
 
 
-def source_rows(arguments: argparse.Namespace) -> list[RatedImage]:
+def source_rows(arguments: CompareArguments) -> list[RatedImage]:
     """The source manifest, or photographs distorted here."""
     if arguments.source is not None:
         return read_manifest(arguments.source, scale=arguments.source_scale)
     repeated = tuple(name for name in arguments.distortions for _ in range(FREQUENCIES.get(name, 1)))
-    settings = DatasetSettings(str(arguments.photos), repeated, arguments.images)
-    return read_manifest(build_dataset(arguments.output / "source", settings).train, check_images=False)
+    settings = DatasetSettings(
+        arguments.photos, repeated, train_images=arguments.images, val_images=1, test_images=1
+    )  # no split can be empty, and only the first is a source
+    return read_manifest(build_dataset(Path(arguments.output) / "source", settings).train, check_images=False)
 
 
 def table(results: dict[str, dict[str, list[float]]]) -> str:
     """Markdown: mean ± standard deviation (ddof 1) over the draws, in the order of the paper's tables."""
     lines = ["| trained on | images | SRCC | PLCC | PPC with the target |", "|---|---|---|---|---|"]
     for name in (FULL, RANDOM, KMM, PRESTA, RULES, Q_DIVERSE, LABELS):
-        found = results[name]
-        cells = [name, f"{statistics.fmean(found['images']):,.0f}"]
+        measured = results[name]
+        cells = [name, f"{statistics.fmean(measured['images']):,.0f}"]
         for key in ("srcc", "plcc", "ppc"):
-            spread = statistics.stdev(found[key]) if len(found[key]) > 1 else float("nan")
-            cells.append(f"{statistics.fmean(found[key]):.3f} ± {spread:.3f}")
+            spread = statistics.stdev(measured[key]) if len(measured[key]) > 1 else float("nan")
+            cells.append(f"{statistics.fmean(measured[key]):.3f} ± {spread:.3f}")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Options of the experiment."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--photos", type=Path, help="folder of photographs to distort and label as the source")
-    source.add_argument("--source", type=Path, help="rated images as the source, see mriqa.manifest")
-    parser.add_argument("--source_scale", help="scale of the source's scores, such as 0:100 (default 1:5)")
-    parser.add_argument("--images", type=int, default=4000, help="pictures to make of --photos (default 4000)")
-    parser.add_argument("--distortions", nargs="+", default=list(FREQUENCIES), help="to make them with")
-    parser.add_argument("--target", type=Path, required=True, help="rated images to transfer to")
-    parser.add_argument("--target_scale", help="scale of the target's scores (default 1:5)")
-    parser.add_argument("--size", type=int, default=672, help="target images are resized to this square first")
-    parser.add_argument("--crop", type=int, default=384, help="side of the five crops of a target image")
-    parser.add_argument("--encoder", default="lite0", help="of PPR, KMM and content, see mriqa.features")
-    parser.add_argument("--quality_encoder", default="lite0_quality", help="of Q-Diverse")
-    parser.add_argument("--regressor_encoder", nargs="+", help="what ridge reads (default: --encoder)")
-    parser.add_argument("--budget", type=float, default=0.2, help="share of the source to select")
-    parser.add_argument("--share", type=float, default=0.05, help="share of the target whose labels give its PPR")
-    parser.add_argument("--draws", type=int, default=10, help="of labels, and of all that is drawn besides")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", help="of the encoders (default: the accelerator if there is one)")
-    parser.add_argument("--output", type=Path, default=Path("outputs/compare_selectors"), help="folder to write to")
-    parser.add_argument("--cache", type=Path, default=Path("outputs/features"), help="folder of the features")
-    arguments = parser.parse_args(argv)
-    arguments.regressor_encoder = arguments.regressor_encoder or [arguments.encoder]
+def parse_arguments(argv: Sequence[str] | None = None) -> CompareArguments:
+    """Options from the command line and a YAML file. Raises SettingsError for what cannot be right."""
+    (arguments,) = parse((CompareArguments,), __doc__, argv)
     return arguments
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line entry."""
-    arguments = parse_arguments(argv)
-    rows = source_rows(arguments)
+def compare(arguments: CompareArguments) -> None:
+    """Run the experiment and write its results after every draw. Raises UserError for data that won't do."""
+    source = features_of(source_rows(arguments), None, arguments)
     target_rows = read_manifest(arguments.target, scale=arguments.target_scale)
-    source = features_of(rows, None, arguments)
     target = features_of(target_rows, ViewSettings(size=arguments.size, crop=arguments.crop, count=5), arguments)
+    output = Path(arguments.output)
     results: dict[str, dict[str, list[float]]] = {}
     for draw in range(arguments.draws):
-        for name, found in one_draw(source, target, arguments, draw).items():
-            for key, value in found.items():
+        for name, measured in one_draw(source, target, arguments, draw).items():
+            for key, value in measured.items():
                 results.setdefault(name, {}).setdefault(key, []).append(value)
-        print(
-            f"draw {draw}: " + ", ".join(f"{name} {found['srcc'][-1]:.3f}" for name, found in results.items()),
-            flush=True,
-        )
-        settings = {key: str(value) for key, value in vars(arguments).items()}
-        write_json({"results": results, "settings": settings}, arguments.output / "results.json")
+        latest = ", ".join(f"{name} {measured['srcc'][-1]:.3f}" for name, measured in results.items())
+        print(f"draw {draw}: {latest}", flush=True)
+        settings = {key: str(value) for key, value in asdict(arguments).items()}
+        write_json({"results": results, "settings": settings}, output / "results.json")
     text = table(results)
-    with replacing(arguments.output / "results.md") as temporary:
+    with replacing(output / "results.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(text)
-    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line entry: 0 when done, 2 with one sentence on stderr for settings or data that won't do."""
+    return exit_code(lambda: compare(parse_arguments(argv)))
 
 
 if __name__ == "__main__":

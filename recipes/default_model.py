@@ -126,7 +126,7 @@ def _pack(trained: Path, folder: Path) -> None:
 
 def _strengths(model_dir: Path, folder: Path, settings: DatasetSettings) -> dict[str, dict[str, Any]]:
     """Agreement with the labels on contents not seen in training, for every distortion that has labels."""
-    from mriqa.distortions.levels import LABELLED
+    from mriqa.distortions import LABELLED
     from mriqa.embedded import build_dataset
     from mriqa.eval.evaluation import evaluate_scores
     from mriqa.manifest import read_manifest

@@ -37,10 +37,11 @@ from mriqa.models import load_scoring_settings, load_vlm
 from mriqa.policy.vision import TOWER_NAMES
 from mriqa.scoring import Scorer
 from mriqa.selection import SELECTORS
-from mriqa.selection.mixture.choice import NEEDS_TARGET, Choice, choose
+from mriqa.selection.mixture.choice import Choice, choose
 
 LEFT_ALONE = (*TOWER_NAMES, "lm_head")
 DEFAULT_SELECTORS = [name for name in SELECTORS if name != "contextual_diversity"]  # which reads level logits
+NEEDS_TARGET = [name for name, selector in SELECTORS.items() if selector.needs_target]
 
 
 def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:

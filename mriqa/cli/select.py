@@ -9,12 +9,23 @@ import typer
 
 from mriqa.cli.exits import plain_errors, say
 from mriqa.cli.options import Crop, Device, Overwrite, Resize
+from mriqa.selection import SELECTORS, SelectionError
 
 if TYPE_CHECKING:
     from mriqa.manifest import RatedImage
     from mriqa.selection.mixture.choice import Chosen, FeaturesOf
 
 DISTORTION_COLUMNS = ("distortion", "distortion_type", "dist_type", "dist")
+
+
+def _selectors_in_words() -> str:
+    for_target = [name for name, one in SELECTORS.items() if one.needs_target]
+    by_score = [name for name, one in SELECTORS.items() if "scores" in one.needs and not one.needs_target]
+    others = [name for name in SELECTORS if name not in (*for_target, *by_score)]
+    return (
+        f"[b]{'[/b] and [b]'.join(for_target)}[/b] choose for a --target; {', '.join(by_score)} goes by score; "
+        f"{', '.join(others)} need neither."
+    )
 
 
 def select(
@@ -25,8 +36,7 @@ def select(
         typer.Option(
             "--selector",
             "-s",
-            help="[b]presta[/b] and [b]kmm[/b] choose for a --target; [b]q_diverse[/b], k_center, herding, pgcs, "
-            "contextual_diversity need no scores; moderate goes by score; random is the baseline.",
+            help=_selectors_in_words(),
         ),
     ] = "q_diverse",
     budget: Annotated[
@@ -109,7 +119,7 @@ def select(
         if report is not None:
             columns = (distortion_column,) if distortion_column else DISTORTION_COLUMNS
             by_column = [column_of(manifest, image_root, scale, name) for name in columns]
-            _write_report(report, rows, chosen, next((found for found in by_column if found), None), selector)
+            _write_report(report, rows, chosen, next((column for column in by_column if column), None), selector)
     numbers = ", ".join(
         f"{name.replace('_', ' ').replace('ppc', 'PPC')} {value:.4f}" for name, value in chosen.summary.items()
     )
@@ -129,7 +139,9 @@ def _features(
     loaded: dict[str, Encoder] = {}
 
     def features_of(images: Any, role: str) -> Any:
-        encoder = loaded.setdefault(role, loaded.get(role) or load_encoder(encoders[role], device))
+        if role not in loaded:
+            loaded[role] = load_encoder(encoders[role], device)
+        encoder = loaded[role]
         look = encoder.views
         if resize is not None:
             look = replace(look, size=resize)
@@ -149,7 +161,7 @@ def _budget(text: str) -> int | float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"A budget is a count such as 500 or a fraction such as 0.2, not {text!r}.") from None
+        raise SelectionError(f"A budget is a count such as 500 or a fraction such as 0.2, not {text!r}.") from None
 
 
 def _options(pairs: list[str]) -> dict[str, Any]:
@@ -159,8 +171,11 @@ def _options(pairs: list[str]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not (name and equals):
-            raise ValueError(f"An option of the selector is written as NAME=VALUE, not {pair!r}.")
-        options[name] = yaml.safe_load(value)
+            raise SelectionError(f"An option of the selector is written as NAME=VALUE, not {pair!r}.")
+        try:
+            options[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise SelectionError(f"The value of --option {pair} can't be read; put it in quotes.") from error
     return options
 
 

@@ -1,6 +1,35 @@
-"""The distortion engine: the 25 distortions of KADID-10k as batched torch functions of continuous severity."""
+"""The distortion engine: batched torch functions of continuous severity, among them the 25 of KADID-10k.
 
-from mriqa.distortions.levels import LABELLED, NAMES, mean_mos, parameter, rater_std
-from mriqa.distortions.registry import DISTORTIONS, Distortion, distort
+    from mriqa.distortions import distort, mean_mos
+    distorted_BCHW = distort(images_BCHW, "jpeg", 0.5)
+    mean_mos("jpeg", 0.5)  # what KADID-10k's raters gave to that
 
-__all__ = ["DISTORTIONS", "LABELLED", "NAMES", "Distortion", "distort", "mean_mos", "parameter", "rater_std"]
+`register(Distortion(name, category, function, identity, levels))` adds one; see docs/extending.md.
+"""
+
+from mriqa.distortions.distortion import Distortion, DistortionError
+from mriqa.distortions.levels import Ratings
+from mriqa.distortions.registry import (
+    DISTORTIONS,
+    LABELLED,
+    NAMES,
+    distort,
+    mean_mos,
+    parameter,
+    rater_std,
+    register,
+)
+
+__all__ = [
+    "DISTORTIONS",
+    "LABELLED",
+    "NAMES",
+    "Distortion",
+    "DistortionError",
+    "Ratings",
+    "distort",
+    "mean_mos",
+    "parameter",
+    "rater_std",
+    "register",
+]

@@ -2,7 +2,7 @@
 
 A picture gets one distortion at a continuous severity. Its label is the mean human score that KADID-10k's raters
 gave to this distortion at this severity, interpolated between the five published levels, and its standard deviation
-is that of the raters (`mriqa.distortions.levels`). The label therefore knows nothing of the content: what a content
+is that of the raters (`mriqa.distortions`). The label therefore knows nothing of the content: what a content
 hides or shows of a distortion (KADID-10k measured a spread of 0.1 to 0.7 points) is not in it.
 
 Training, validation and test share no content.
@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mriqa.distortions import DISTORTIONS, distort
-from mriqa.distortions.levels import LABELLED, mean_mos, rater_std
+from mriqa.distortions import DISTORTIONS, distort, mean_mos, rater_std
+from mriqa.distortions.registry import find_labelled
 from mriqa.embedded.contents import Content, folder_photographs, procedural_scenes, random_crop, wheel_photographs
 from mriqa.embedded.parallel import map_threads
 from mriqa.manifest import RatedImage, write_manifest
@@ -48,7 +48,7 @@ class DatasetSettings:
         photos: a folder of photographs to use instead of those inside the wheels and the procedural scenes.
         images: pictures in each split.
         size: side of the square pictures, in pixels.
-        distortions: names out of `mriqa.distortions.levels.LABELLED`; one that stands twice is drawn twice as often.
+        distortions: names out of `mriqa.distortions.LABELLED`; one that stands twice is drawn twice as often.
         mildest: severity from which on a distortion is drawn, where that isn't 0.2. Slight noise and blur look like
             texture and softness of the content itself; a model that is only shown strong ones doesn't confuse them.
         scenes: procedural scenes beside the photographs out of the wheels.
@@ -69,8 +69,7 @@ class DatasetSettings:
 
     def __post_init__(self) -> None:
         for name in self.distortions:
-            if name not in LABELLED:
-                raise ValueError(f"There are no labels for a distortion {name!r}; choose among {', '.join(LABELLED)}.")
+            find_labelled(name)  # a picture is labelled by its distortion
 
 
 @dataclass(frozen=True)

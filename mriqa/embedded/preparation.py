@@ -50,7 +50,7 @@ def prepare(
         photos: a folder of photographs to use instead of the built-in contents.
         seed: of the data set and of the untrained weights.
         train_images: pictures to train on, if not the default number.
-        distortions: names out of `mriqa.distortions.levels.LABELLED`, if not the default ones.
+        distortions: names out of `mriqa.distortions.LABELLED`, if not the default ones.
         settings: all of it; the four above don't count where this is given.
 
     Raises ValueError for a distortion without labels, too few photographs, or a folder made with other settings.

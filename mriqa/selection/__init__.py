@@ -20,19 +20,23 @@
 budget is a count and a float a fraction: 1 is one sample, 1.0 all of them. Bad input raises `SelectionError`.
 """
 
+from mriqa.selection.arrays import SelectionError
 from mriqa.selection.budgets import Budget, count_of
-from mriqa.selection.inputs_check import SelectionError
+from mriqa.selection.contract import Explanation, Selector, always
 from mriqa.selection.ppr import ppc, ppc_matrix, ppr, ppr_stability
 from mriqa.selection.presta.greedy import Presta, presta, presta_joint
 from mriqa.selection.q_diverse import q_diverse
-from mriqa.selection.selectors import INPUTS, SELECTORS, load
+from mriqa.selection.selectors import INPUTS, SELECTORS, load, register
 
 __all__ = [
     "INPUTS",
     "SELECTORS",
     "Budget",
+    "Explanation",
     "Presta",
     "SelectionError",
+    "Selector",
+    "always",
     "count_of",
     "load",
     "ppc",
@@ -42,4 +46,5 @@ __all__ = [
     "presta",
     "presta_joint",
     "q_diverse",
+    "register",
 ]

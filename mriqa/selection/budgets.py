@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import numbers
 
-from mriqa.selection.inputs_check import SelectionError
+from mriqa.selection.arrays import SelectionError
 
 Budget = int | float
 """A count (int) in 1..N, or a fraction (float) in (0, 1]."""

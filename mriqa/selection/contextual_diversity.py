@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from mriqa.selection.arrays import FloatArray, IndexArray, SelectionError, as_features
 from mriqa.selection.budgets import Budget, count_of
-from mriqa.selection.inputs_check import FloatArray, IndexArray, SelectionError, as_features
+from mriqa.selection.contract import Selector, always
 from mriqa.selection.k_center import farthest_first
 
 
@@ -41,3 +42,6 @@ def select(features: Any, budget: Budget, *, seed: int = 0) -> IndexArray:
         return 0.5 * ((p_NL - p_NL[row]) * (log_NL - log_NL[row])).sum(axis=1)
 
     return farthest_first(divergence, len(p_NL), count, seed)
+
+
+SELECTOR = Selector(select, always("its prediction is most unlike those chosen before it"))

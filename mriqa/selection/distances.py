@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from mriqa.selection.inputs_check import FloatArray
+from mriqa.selection.arrays import FloatArray
 
 DOUBLE_UP_TO = 2**25  # numbers; features beyond that (256 MiB in float64) stay in float32
 MEDIAN_SAMPLE = 1000
@@ -33,13 +33,13 @@ def squared_norms(features_ND: FloatArray) -> FloatArray:
 def squared_distances(a_ND: FloatArray, b_MD: FloatArray) -> FloatArray:
     """Squared Euclidean distances (N, M), never negative, and 0 where they are below what rounding leaves."""
     a_N, b_M = squared_norms(a_ND), squared_norms(b_MD)
-    found_NM = a_ND @ b_MD.T
-    found_NM *= -2
-    found_NM += a_N[:, None]
-    found_NM += b_M
-    smallest = 8 * float(np.finfo(found_NM.dtype).eps) * max(a_N.max(), b_M.max())
-    found_NM[found_NM < smallest] = 0.0
-    return found_NM
+    squared_NM = a_ND @ b_MD.T
+    squared_NM *= -2
+    squared_NM += a_N[:, None]
+    squared_NM += b_M
+    smallest = 8 * float(np.finfo(squared_NM.dtype).eps) * max(a_N.max(), b_M.max())
+    squared_NM[squared_NM < smallest] = 0.0
+    return squared_NM
 
 
 def median_distance(features_ND: FloatArray, rng: np.random.Generator) -> float:

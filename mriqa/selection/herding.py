@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from mriqa.selection.arrays import IndexArray, as_features
 from mriqa.selection.budgets import Budget, count_of
+from mriqa.selection.contract import Selector, always
 from mriqa.selection.distances import centred, squared_norms
-from mriqa.selection.inputs_check import IndexArray, as_features
 
 
 def select(features: Any, budget: Budget, *, seed: int = 0) -> IndexArray:
@@ -38,3 +39,6 @@ def select(features: Any, budget: Budget, *, seed: int = 0) -> IndexArray:
         chosen[step] = np.argmin(distances_N)
         total_D += x_ND[chosen[step]]
     return chosen
+
+
+SELECTOR = Selector(select, always("brings the mean of the chosen rows nearest to that of all"))

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from mriqa.selection.arrays import FloatArray, IndexArray, as_features
 from mriqa.selection.budgets import Budget, count_of
-from mriqa.selection.distances import centred, squared_norms
-from mriqa.selection.inputs_check import FloatArray, IndexArray, as_features
+from mriqa.selection.contract import Explanation, Selector
+from mriqa.selection.distances import centred, squared_distances, squared_norms
 
 
 def select(features: Any, budget: Budget, *, seed: int = 0) -> IndexArray:
@@ -33,11 +34,25 @@ def select(features: Any, budget: Budget, *, seed: int = 0) -> IndexArray:
     smallest = 8 * float(np.finfo(x_ND.dtype).eps) * float(norms_N.max())  # what rounding leaves of duplicates
 
     def squared_distances_to(row: int) -> FloatArray:
-        found_N = norms_N + norms_N[row] - 2 * (x_ND @ x_ND[row])
-        found_N[found_N < smallest] = 0.0
-        return found_N
+        squared_N = norms_N + norms_N[row] - 2 * (x_ND @ x_ND[row])
+        squared_N[squared_N < smallest] = 0.0
+        return squared_N
 
     return farthest_first(squared_distances_to, len(x_ND), count, seed)
+
+
+def explain(features: Any, rows_M: IndexArray, **_: Any) -> Explanation:
+    """The distance of each row to the nearest one chosen before it; NaN for the first."""
+    features_MD = as_features(features)[rows_M]
+    nearest_M = np.full(len(features_MD), np.inf)
+    for place in range(len(features_MD) - 1):
+        later = slice(place + 1, None)
+        away = squared_distances(features_MD[later], features_MD[place : place + 1])[:, 0]
+        nearest_M[later] = np.minimum(nearest_M[later], away)
+    nearest_M[0] = np.nan
+    distances_M = np.sqrt(nearest_M)
+    others = [f"{distance:.3g} away from the nearest row chosen before it" for distance in distances_M[1:]]
+    return Explanation(distances_M, ["the first centre", *others])
 
 
 def farthest_first(distances_to: Callable[[int], FloatArray], available: int, count: int, seed: int) -> IndexArray:
@@ -50,3 +65,6 @@ def farthest_first(distances_to: Callable[[int], FloatArray], available: int, co
         nearest_N[chosen[step - 1]] = -np.inf
         chosen[step] = np.argmax(nearest_N)
     return chosen
+
+
+SELECTOR = Selector(select, explain)

@@ -17,9 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from mriqa.selection.budgets import Budget, count_of
-from mriqa.selection.distances import median_distance, rbf, squared_distances
-from mriqa.selection.inputs_check import (
+from mriqa.selection.arrays import (
     FloatArray,
     IndexArray,
     SelectionError,
@@ -28,6 +26,9 @@ from mriqa.selection.inputs_check import (
     check_choice,
     check_same_width,
 )
+from mriqa.selection.budgets import Budget, count_of
+from mriqa.selection.contract import Explanation, Selector
+from mriqa.selection.distances import median_distance, rbf, squared_distances
 
 BLOCK = 4096  # rows of Nyström features at once
 STEPS = 2000
@@ -61,7 +62,7 @@ def kmm_weights(
     source_ND, target_TD = source_ND - centre_D, target_TD - centre_D
     if bandwidth is None:
         bandwidth = median_distance(np.concatenate([source_ND, target_TD]), rng)
-    if not (np.isfinite(bandwidth) and bandwidth > 0):
+    if not (isinstance(bandwidth, (int, float, np.number)) and np.isfinite(bandwidth) and bandwidth > 0):
         raise SelectionError(f"The bandwidth must be a finite number above 0, not {bandwidth!r}.")
     rows = np.sort(rng.choice(len(source_ND), min(int(landmarks), len(source_ND)), replace=False))
     landmarks_LD = source_ND[rows]
@@ -70,8 +71,9 @@ def kmm_weights(
 
 
 def select(
-    features: Any, budget: Budget, *, target: Any = None, seed: int = 0, draw: str = "top", **options: Any
-) -> IndexArray:
+    features: Any, budget: Budget, *, target: Any = None, seed: int = 0, draw: str = "top", bound: float = 1000.0,
+    bandwidth: float | None = None, landmarks: int = 1000,
+) -> IndexArray:  # fmt: skip
     """Rows (M,) by KMM weights: "top", the largest weights first, of equal ones the lowest; or "weighted", a draw
     without replacement in proportion to the weights, in its order, samples of weight 0 last.
 
@@ -80,7 +82,7 @@ def select(
         target: target features (T, D).
         seed: of the draws.
         draw: "top" or "weighted".
-        options: of `kmm_weights`.
+        bound, bandwidth, landmarks: as of `kmm_weights`.
 
     Raises:
         SelectionError: no target, another `draw`, a budget that is none, or what `kmm_weights` refuses.
@@ -90,12 +92,20 @@ def select(
     check_choice("way to draw", draw, ["top", "weighted"])
     if target is None:
         raise SelectionError("KMM needs target, the features (T, D) of the set to resemble.")
-    weights_N = kmm_weights(features_ND, target, seed=seed, **options)
+    weights_N = kmm_weights(features_ND, target, bound=bound, bandwidth=bandwidth, landmarks=landmarks, seed=seed)
     if draw == "top":
         return np.argsort(-weights_N, kind="stable")[:count]
     with np.errstate(divide="ignore"):  # the smallest of exponential waiting times, and forever for weight 0
         waits_N = np.random.default_rng(seed).exponential(size=len(weights_N)) / weights_N
     return np.argsort(waits_N, kind="stable")[:count]
+
+
+def explain(
+    features: Any, rows_M: IndexArray, *, target: Any, seed: int = 0, draw: str = "top", **options: Any
+) -> Explanation:
+    """The weight of each row, however they were drawn by it."""
+    weights_M = kmm_weights(features, target, seed=seed, **options)[rows_M]
+    return Explanation(weights_M, [f"kernel-mean-matching weight {weight:.3f}" for weight in weights_M])
 
 
 def _nystroem(landmarks_LD: FloatArray, sets: list[FloatArray], bandwidth: float) -> list[FloatArray]:
@@ -141,3 +151,6 @@ def _onto_simplex(values_N: FloatArray, bound: float) -> FloatArray:
 
     shift = brentq(excess, values_N.min() - bound - 1, values_N.max(), xtol=1e-12)
     return np.clip(values_N - shift, 0.0, bound)
+
+
+SELECTOR = Selector(select, explain, needs=("target",))

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from mriqa.selection.arrays import IndexArray, as_features, as_scores, check_between
 from mriqa.selection.budgets import Budget, count_of
-from mriqa.selection.inputs_check import IndexArray, as_features, as_scores, check_between
+from mriqa.selection.contract import Selector, always
 
 
 def select(features: Any, budget: Budget, *, scores: Any = None, seed: int = 0, bins: int = 5) -> IndexArray:
@@ -38,7 +39,12 @@ def select(features: Any, budget: Budget, *, scores: Any = None, seed: int = 0, 
     inner_edges = np.linspace(scores_N.min(), scores_N.max(), int(bins) + 1)[1:-1]
     bin_N = np.digitize(scores_N, inner_edges)
     distances_N = np.empty(len(features_ND))
-    for own in np.unique(bin_N):
-        x_MD = features_ND[bin_N == own].astype(np.float64)
-        distances_N[bin_N == own] = np.sqrt(np.square(x_MD - x_MD.mean(axis=0)).sum(axis=1))
+    for level in np.unique(bin_N):
+        x_MD = features_ND[bin_N == level].astype(np.float64)
+        distances_N[bin_N == level] = np.sqrt(np.square(x_MD - x_MD.mean(axis=0)).sum(axis=1))
     return np.argsort(np.abs(distances_N - np.median(distances_N)), kind="stable")[:count]
+
+
+SELECTOR = Selector(
+    select, always("its distance from the centre of its score bin is nearest to the median"), needs=("scores",)
+)

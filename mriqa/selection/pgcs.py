@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from mriqa.selection.arrays import FloatArray, IndexArray, as_features, check_between
 from mriqa.selection.budgets import Budget, count_of
-from mriqa.selection.inputs_check import FloatArray, IndexArray, as_features, check_between
+from mriqa.selection.contract import Selector, always
 
 
 def select(features: Any, budget: Budget, *, seed: int = 0, partitions: int = 20) -> IndexArray:
@@ -39,8 +40,8 @@ def select(features: Any, budget: Budget, *, seed: int = 0, partitions: int = 20
     means = MiniBatchKMeans(min(int(partitions), count), random_state=seed, n_init=3)
     label_N = _cluster(means, features_ND)
     members, spreads = [], []
-    for own in np.unique(label_N):
-        rows = np.flatnonzero(label_N == own)
+    for label in np.unique(label_N):
+        rows = np.flatnonzero(label_N == label)
         x_MD = features_ND[rows].astype(np.float64)
         distances_M = np.sqrt(np.square(x_MD - x_MD.mean(axis=0)).sum(axis=1))
         members.append(rows[np.argsort(distances_M, kind="stable")])
@@ -79,3 +80,6 @@ def _quotas(shares_P: FloatArray, sizes_P: IndexArray, count: int) -> IndexArray
 def _even_steps(available: int, count: int) -> IndexArray:
     """`count` different places at even steps over 0..available-1, the middle of each step."""
     return ((2 * np.arange(count, dtype=np.int64) + 1) * available) // (2 * count)
+
+
+SELECTOR = Selector(select, always("its partition's turn, at an even step from core to rim"))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mriqa.selection.inputs_check import (
+from mriqa.selection.arrays import (
     FloatArray,
     SelectionError,
     as_features,
@@ -99,13 +99,13 @@ def ppr_stability(
             raise SelectionError(f"The fraction {fraction!r} of labels must be above 0 and at most 1.")
     whole_D = correlations(features_ND, scores_N)
     rng = np.random.default_rng(seed)
-    found_FR = np.empty((len(fractions), draws))
+    cosines_FR = np.empty((len(fractions), draws))
     for place, fraction in enumerate(fractions):
         size = min(max(2, round(fraction * len(scores_N))), len(scores_N))
         for draw in range(draws):
             rows = rng.choice(len(scores_N), size, replace=False)
-            found_FR[place, draw] = cosines(correlations(features_ND[rows], scores_N[rows])[None], whole_D)[0]
-    return found_FR.mean(axis=1), found_FR.std(axis=1)
+            cosines_FR[place, draw] = cosines(correlations(features_ND[rows], scores_N[rows])[None], whole_D)[0]
+    return cosines_FR.mean(axis=1), cosines_FR.std(axis=1)
 
 
 def as_ppr(given: Any, what: str) -> FloatArray:
@@ -121,14 +121,14 @@ def as_ppr(given: Any, what: str) -> FloatArray:
 def correlations(features_ND: npt.NDArray[Any], scores_N: npt.NDArray[Any]) -> FloatArray:
     """Correlation (D,) of each column with the scores, in two passes of float64; 0 where either is constant."""
     width = features_ND.shape[1]
-    found_D = np.zeros(width)
+    correlations_D = np.zeros(width)
     if len(scores_N) == 0 or scores_N.min() == scores_N.max():
-        return found_D
+        return correlations_D
     dy_N = unit_deviations(scores_N[:, None].astype(np.float64))[:, 0]
     for start in range(0, width, COLUMN_BLOCK):
         df_Nd = unit_deviations(features_ND[:, start : start + COLUMN_BLOCK].astype(np.float64))
-        found_D[start : start + COLUMN_BLOCK] = dy_N @ df_Nd
-    return np.clip(found_D, -1.0, 1.0)
+        correlations_D[start : start + COLUMN_BLOCK] = dy_N @ df_Nd
+    return np.clip(correlations_D, -1.0, 1.0)
 
 
 def unit_deviations(values_ND: FloatArray) -> FloatArray:

@@ -22,18 +22,21 @@ from typing import Any
 
 import numpy as np
 
+from mriqa.selection.arrays import FloatArray, IndexArray, SelectionError, as_features, check_between
 from mriqa.selection.budgets import Budget, count_of
+from mriqa.selection.contract import Selector, always
 from mriqa.selection.distances import rbf, squared_distances, typical_distance
-from mriqa.selection.inputs_check import FloatArray, IndexArray, SelectionError, as_features, check_between
 from mriqa.selection.pgcs import interleave
 
 WHOLE_SET_UP_TO = 20_000  # samples; their distances take 3 GB
 EPSILON = 1e-6
 
+Progress = Callable[[int, int], None]
+
 
 def q_diverse(
     content: Any, quality: Any, budget: Budget, gamma: float = 0.5, *, batch: int | None = 1000, landmarks: int = 600,
-    energy: float = 0.95, seed: int = 0, progress: Callable[[int, int], None] | None = None,
+    energy: float = 0.95, seed: int = 0, progress: Progress | None = None,
 ) -> IndexArray:  # fmt: skip
     """Rows (M,) of a coreset: the first choice of each batch, then the second of each, and so on.
 
@@ -82,7 +85,10 @@ def q_diverse(
     return interleave(chosen)
 
 
-def select(features: Any, budget: Budget, *, quality: Any = None, seed: int = 0, **options: Any) -> IndexArray:
+def select(
+    features: Any, budget: Budget, *, quality: Any = None, seed: int = 0, gamma: float = 0.5, batch: int | None = 1000,
+    landmarks: int = 600, energy: float = 0.95, progress: Progress | None = None,
+) -> IndexArray:  # fmt: skip
     """Q-Diverse under the contract of all selectors: features are the content embeddings; options as of `q_diverse`.
 
     Raises:
@@ -90,7 +96,9 @@ def select(features: Any, budget: Budget, *, quality: Any = None, seed: int = 0,
     """
     if quality is None:
         raise SelectionError("Q-Diverse needs quality, embeddings of how good each image is, beside those of content.")
-    return q_diverse(features, quality, budget, seed=seed, **options)
+    return q_diverse(
+        features, quality, budget, gamma, batch=batch, landmarks=landmarks, energy=energy, seed=seed, progress=progress
+    )
 
 
 def blended_distances(content_BD: FloatArray, quality_BD: FloatArray, gamma: float) -> FloatArray:
@@ -142,3 +150,6 @@ def most_diverse(z_BR: FloatArray, count: int) -> IndexArray:
         variance_B -= np.square(factor_MB[step])
         variance_B[chosen[: step + 1]] = -np.inf
     return chosen
+
+
+SELECTOR = Selector(select, always("adds most diversity of content and quality to its batch"), needs=("quality",))

@@ -1,51 +1,45 @@
-"""Find a selector by name. All share one contract, so that a recipe can exchange one for another.
+"""The selectors by name. All share one contract (see `contract`), so that a recipe can exchange one for another.
 
-`select(features, budget, *, seed=0, **inputs) -> indices`: features (N, D), a budget (see `budgets`), and the inputs
-that `INPUTS` names for this selector; the chosen rows (M,) in selection order, int64, none twice, the same for the same
-seed.
+A new selector is a file with its `SELECTOR`, and a line in the table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from importlib import import_module
 
-from mriqa.selection.contextual_diversity import select as contextual_diversity
-from mriqa.selection.herding import select as herding
-from mriqa.selection.inputs_check import IndexArray, check_choice
-from mriqa.selection.k_center import select as k_center
-from mriqa.selection.kmm import select as kmm
-from mriqa.selection.moderate import select as moderate
-from mriqa.selection.pgcs import select as pgcs
-from mriqa.selection.presta.greedy import select as presta
-from mriqa.selection.q_diverse import select as q_diverse
-from mriqa.selection.uniform import select as uniform
+from mriqa.selection.arrays import SelectionError, check_choice
+from mriqa.selection.contract import Selector
 
-Selector = Callable[..., IndexArray]
+FILES = {
+    "random": "uniform",
+    "herding": "herding",
+    "k_center": "k_center",
+    "contextual_diversity": "contextual_diversity",
+    "moderate": "moderate",
+    "pgcs": "pgcs",
+    "kmm": "kmm",
+    "q_diverse": "q_diverse",
+    "presta": "presta.selector",
+}
+"""A selector's name and the module of `mriqa.selection` whose `SELECTOR` it is."""
 
 SELECTORS: dict[str, Selector] = {
-    "random": uniform,
-    "herding": herding,
-    "k_center": k_center,
-    "contextual_diversity": contextual_diversity,
-    "moderate": moderate,
-    "pgcs": pgcs,
-    "kmm": kmm,
-    "q_diverse": q_diverse,
-    "presta": presta,
+    name: import_module(f"mriqa.selection.{module}").SELECTOR for name, module in FILES.items()
 }
 
-INPUTS: dict[str, tuple[str, ...]] = {
-    "random": (),
-    "herding": (),
-    "k_center": (),
-    "contextual_diversity": (),  # its features are the level logits
-    "moderate": ("scores",),
-    "pgcs": (),
-    "kmm": ("target",),
-    "q_diverse": ("quality",),
-    "presta": ("scores", "target_ppr"),
-}
+INPUTS: dict[str, tuple[str, ...]] = {name: selector.needs for name, selector in SELECTORS.items()}
 """Keyword arguments that a selector cannot do without."""
+
+
+def register(name: str, selector: Selector) -> None:
+    """Let a selector from outside the package be chosen by that name, in recipes and mixtures, in this process.
+
+    Raises:
+        SelectionError: the name is taken.
+    """
+    if name in SELECTORS:
+        raise SelectionError(f"There is a selector {name!r} already; give yours another name.")
+    SELECTORS[name], INPUTS[name] = selector, selector.needs
 
 
 def load(name: str) -> Selector:

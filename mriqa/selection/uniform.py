@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from mriqa.selection.arrays import IndexArray, as_features
 from mriqa.selection.budgets import Budget, count_of
-from mriqa.selection.inputs_check import IndexArray, as_features
+from mriqa.selection.contract import Selector, always
 
 
 def select(features: Any, budget: Budget, *, seed: int = 0) -> IndexArray:
@@ -19,3 +20,6 @@ def select(features: Any, budget: Budget, *, seed: int = 0) -> IndexArray:
     """
     available = len(as_features(features))
     return np.random.default_rng(seed).permutation(available)[: count_of(budget, available)]
+
+
+SELECTOR = Selector(select, always("drawn at random"))

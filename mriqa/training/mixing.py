@@ -16,11 +16,11 @@ from typing import Any
 from accelerate import PartialState
 from transformers import TrainerCallback
 
-from mriqa.features import Encoder, FeatureError, extract, load_encoder, vlm_encoder
+from mriqa.features import Encoder, extract, load_encoder, vlm_encoder
 from mriqa.manifest import RatedImage
 from mriqa.policy.checks import SettingsError, check_images
 from mriqa.policy.schedule import Pool, Schedule
-from mriqa.selection.inputs_check import FloatArray, SelectionError, check_choice
+from mriqa.selection.arrays import FloatArray, check_choice
 from mriqa.selection.mixture.choice import Choice
 from mriqa.selection.mixture.parts import POLICY, WITHIN, MixtureSettings, Part, choose_parts, read_mixture, read_parts
 from mriqa.selection.mixture.selection_files import write_selection
@@ -81,7 +81,7 @@ class Mix:
 
     def select(self, epoch: int) -> None:
         """Choose from every part, with the policy's features as they are now, and write down what was chosen."""
-        chosen = _as_settings_error(lambda: choose_parts(self.parts, self._features))
+        chosen = choose_parts(self.parts, self._features)
         if self.trainer.is_world_process_zero():  # the others read it: rounding may differ between devices
             write_selection(self.parts, chosen, self._file(epoch))
         PartialState().wait_for_everyone()
@@ -140,17 +140,22 @@ class _Reselection(TrainerCallback):
 
 
 def open_mix(arguments: Any) -> Mix | None:
-    """The mixture that the arguments ask for; None where they ask for none. Raises SettingsError and ManifestError."""
+    """The mixture that the arguments ask for; None where they ask for none.
+
+    Raises:
+        SelectionError: a mixture file that won't do, or another `comparison_within`.
+        ManifestError: a manifest that can't be read.
+    """
     if arguments.comparison_within is not None:
-        _as_settings_error(lambda: check_choice("comparison_within", arguments.comparison_within, WITHIN))
+        check_choice("comparison_within", arguments.comparison_within, WITHIN)
     if arguments.mix is None:
         if arguments.comparison_within != "dataset":
             return None
         rows = read_images(arguments, arguments.train_manifest, "train_manifest")
         part = Part("train_manifest", rows, Choice(), 1.0)
         return Mix([part], MixtureSettings(manifests=[]), arguments)
-    settings = _as_settings_error(lambda: read_mixture(arguments.mix))
-    parts = _as_settings_error(lambda: read_parts(settings, _embedded(settings, arguments)))
+    settings = read_mixture(arguments.mix)
+    parts = read_parts(settings, _embedded(settings, arguments))
     mix = Mix(parts, settings, arguments)
     check_images(mix.rows, "mix")
     return mix
@@ -162,10 +167,3 @@ def _embedded(settings: MixtureSettings, arguments: RunArguments) -> dict[str, s
         return {}
     with PartialState().main_process_first():
         return {EMBEDDED: prepare(arguments).train}
-
-
-def _as_settings_error(run: Any) -> Any:
-    try:
-        return run()
-    except (SelectionError, FeatureError) as error:
-        raise SettingsError(str(error)) from error

@@ -83,6 +83,7 @@ def test_options_reach_the_selector(folder):
         (["-b", "21"], "budget is 21, but there are 20"),
         (["-b", "many"], "count such as 500 or a fraction"),
         (["--option", "gamma"], "NAME=VALUE"),
+        (["--option", "gamma=["], "put it in quotes"),
         (["--option", "gama=1"], "can't take options"),
         (["--encoder", "resnet"], "Unknown encoder"),
         (["--scale", "0:10"], "outside the declared scale"),

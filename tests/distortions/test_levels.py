@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mriqa.distortions import LABELLED, NAMES, levels, mean_mos, parameter, rater_std
+from mriqa.distortions import DISTORTIONS, LABELLED, NAMES, mean_mos, parameter, rater_std
+from mriqa.distortions.levels import level_tables
 
 FACTS = Path(__file__).parents[3] / "shared" / "facts" / "kadid_levels.csv"
 
@@ -27,7 +28,8 @@ def test_scores_are_the_published_ones_at_levels_and_their_mean_halfway():
 
 
 def test_labelled_are_those_with_published_parameters():
-    assert len(NAMES) == 25 and set(NAMES) - set(LABELLED) == set(levels.UNLABELLED_PARAMETERS)
+    assert len(NAMES) == 25
+    assert set(NAMES) - set(LABELLED) == {"color_quantization", "denoise", "mean_shift", "contrast_change"}
     assert all(1 <= mean_mos(name, 0.2 + 0.8 * step / 20) <= 5 for name in LABELLED for step in range(21))
 
 
@@ -35,15 +37,15 @@ def test_labelled_are_those_with_published_parameters():
 def test_table_is_the_one_computed_from_the_ratings():
     with FACTS.open(newline="") as file:
         for row in csv.DictReader(file):
-            table = levels.level_tables()[row["name"]]
+            table = level_tables()[row["name"]]
             index = int(row["level"]) - 1
             assert table.category == row["category"]
-            assert (table.mean_mos[index], table.rater_std[index]) == (
+            assert (table.ratings.mean_mos[index], table.ratings.rater_std[index]) == (
                 float(row["mean_mos"]),
                 float(row["mean_rater_std"]),
             )
             if row["name"] in LABELLED:
-                assert table.parameters[index] == float(row["parameter"])
+                assert DISTORTIONS[row["name"]].levels[index] == table.parameters[index] == float(row["parameter"])
 
 
 def test_wrong_questions_get_one_clear_sentence():

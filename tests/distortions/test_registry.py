@@ -1,10 +1,26 @@
 import itertools
+import re
+from pathlib import Path
 
 import pytest
 import torch
 
-from mriqa.distortions import DISTORTIONS, LABELLED, NAMES, distort
+from mriqa.distortions import (
+    DISTORTIONS,
+    LABELLED,
+    NAMES,
+    Distortion,
+    DistortionError,
+    Ratings,
+    distort,
+    mean_mos,
+    parameter,
+    rater_std,
+    register,
+)
+from mriqa.embedded.dataset import DatasetSettings
 
+EXTENDING = Path(__file__).parents[2] / "docs" / "extending.md"
 RANDOM = {
     "motion_blur",
     "color_shift",
@@ -28,9 +44,9 @@ def seeded() -> torch.Generator:
 
 
 def test_registry_describes_all_25():
-    assert len(DISTORTIONS) == 25
-    assert [name for name, distortion in DISTORTIONS.items() if distortion.has_labels] == list(LABELLED)
-    assert {distortion.category for distortion in DISTORTIONS.values()} == {
+    assert len(NAMES) == 25 and all(DISTORTIONS[name].name == name for name in NAMES)
+    assert [name for name in NAMES if DISTORTIONS[name].has_labels] == list(LABELLED)
+    assert {DISTORTIONS[name].category for name in NAMES} == {
         "blur", "color", "compression", "noise", "brightness", "spatial", "sharpness_contrast",
     }  # fmt: skip
 
@@ -118,3 +134,71 @@ def test_cuda_with_a_cpu_generator_equals_cpu(photos, name):
     on_cpu = distort(photos, name, severities, seeded())
     on_cuda = distort(photos.cuda(), name, severities, seeded()).cpu()
     torch.testing.assert_close(on_cuda, on_cpu, atol=1e-5, rtol=0)
+
+
+def fade(images_BCHW, amount_B, generator=None):
+    """A distortion as a user would write one: towards grey."""
+    return torch.lerp(images_BCHW, torch.full_like(images_BCHW, 0.5), amount_B[:, None, None, None])
+
+
+@pytest.fixture
+def faded():
+    register(Distortion("fade", "brightness", fade, identity=0.0, levels=(0.1, 0.4)))
+    yield
+    del DISTORTIONS["fade"]
+
+
+def test_a_distortion_can_be_added_without_ratings(photos, faded):
+    torch.testing.assert_close(distort(photos, "fade", 0.0), photos)
+    torch.testing.assert_close(distort(photos, "fade", torch.tensor([0.5, 0.75])),
+                               torch.stack([0.9 * photos[0] + 0.05, 0.75 * photos[1] + 0.125]))  # fmt: skip
+    assert parameter("fade", torch.tensor([1.0])).item() == pytest.approx(0.4)
+    assert "fade" not in NAMES and not DISTORTIONS["fade"].has_labels
+    for question in (
+        lambda: mean_mos("fade", 0.5),
+        lambda: rater_std("fade", 0.5),
+        lambda: DatasetSettings(distortions=("fade",)),
+    ):
+        with pytest.raises(DistortionError, match="'fade' carries no human scores; those that do are gaussian_blur"):
+            question()
+    with pytest.raises(DistortionError, match="'fade' carries no human scores"):
+        DISTORTIONS["fade"].mean_mos(0.5)
+    with pytest.raises(DistortionError, match="did you mean fade"):
+        distort(photos, "fades", 0.5)
+    with pytest.raises(DistortionError, match="from undistorted to level 2"):
+        distort(photos, "fade", 2.0)
+    with pytest.raises(DistortionError, match="a distortion 'fade' already"):
+        register(DISTORTIONS["fade"])
+
+
+def test_ratings_of_an_added_distortion_are_those_at_its_levels():
+    rated = Distortion("fade", "brightness", fade, 0.0, (0.1, 0.4), Ratings((4.0, 2.0), (0.5, 0.7)))
+    assert (rated.mean_mos(0.5), rated.mean_mos(0.75), rated.mean_mos(1.0)) == (4.0, 3.0, 2.0)
+    assert rated.rater_std(0.75) == pytest.approx(0.6)
+    with pytest.raises(DistortionError, match=r"in \[0.5, 1\], levels 1 to 2, not 0.4"):
+        rated.mean_mos(0.4)
+
+
+@pytest.mark.parametrize("identity, levels, ratings, says", [
+    (0.0, (), None, "needs a finite identity and at least one finite level"),
+    (float("nan"), (1.0,), None, "needs a finite identity"),
+    (0.0, (1.0, float("inf")), None, "needs a finite identity"),
+    (0.0, (1.0, 2.0), Ratings((4.0,), (0.5,)), "has 2 levels, 1 mean scores and 1 deviations"),
+    (0.0, (1.0, 2.0), Ratings((4.0, 3.0), (0.5,)), "2 mean scores and 1 deviations"),
+    (0.0, (1.0,), Ratings((4.0,), (0.5,)), "rate each of at least two levels"),
+])  # fmt: skip
+def test_a_distortion_that_cannot_be(identity, levels, ratings, says):
+    with pytest.raises(DistortionError, match=says):
+        Distortion("fade", "brightness", fade, identity, levels, ratings)
+
+
+def test_the_distortion_of_the_documentation_distorts():
+    section = EXTENDING.read_text().split("## A distortion")[1]
+    example = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)[0]
+    namespace: dict = {}
+    try:
+        exec(example, namespace)
+        images = torch.zeros(1, 3, 4, 4)
+        torch.testing.assert_close(distort(images, "fade", 0.6), torch.full_like(images, 0.2))  # 0.4 of the way to ½
+    finally:
+        DISTORTIONS.pop("fade", None)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mriqa.distortions.levels import level_tables
+from mriqa.distortions import DISTORTIONS
 from mriqa.embedded.contents import dead_leaves, folder_photographs, procedural_scenes, wheel_photographs
 from mriqa.embedded.dataset import DatasetSettings, build_dataset
 from mriqa.manifest import read_manifest
@@ -31,10 +31,9 @@ def test_splits_have_their_sizes_and_share_no_content(built):
 
 def test_labels_lie_between_the_published_scores_of_the_neighbouring_levels(built):
     _, rows = built
-    published = level_tables()
     for row in rows["train"]:
         name, severity = row.id.split("-")[-2], float(row.id.split("-")[-1])
-        scores = published[name].mean_mos
+        scores = DISTORTIONS[name].ratings.mean_mos
         below, above = scores[int(severity * 5 - 1e-9) - 1], scores[min(4, int(np.ceil(severity * 5)) - 1)]
         assert min(below, above) - 0.01 <= row.mos <= max(below, above) + 0.01
         assert row.std is not None and 0.6 < row.std < 1.1
@@ -78,7 +77,9 @@ def test_too_few_photographs_is_one_clear_sentence(tmp_path):
 
 
 def test_a_distortion_without_labels_is_one_clear_sentence():
-    with pytest.raises(ValueError, match="no labels for a distortion 'jpg'; choose among .*jpeg2000"):
+    with pytest.raises(ValueError, match="'denoise' carries no human scores; those that do are .*jpeg2000"):
+        DatasetSettings(distortions=("jpeg", "denoise"))
+    with pytest.raises(ValueError, match="no distortion 'jpg'; did you mean .*jpeg2000"):
         DatasetSettings(distortions=("jpeg", "jpg"))
 
 

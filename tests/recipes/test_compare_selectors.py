@@ -7,6 +7,7 @@ import json
 import compare_selectors as recipe
 import numpy as np
 import pytest
+from PIL import Image
 
 from mriqa.eval.metrics import srcc
 from mriqa.selection import ppr, presta
@@ -87,3 +88,39 @@ def test_a_whole_run(manifest, tmp_path):
     assert results[recipe.PRESTA]["images"] == [3, 3]
     lines = (tmp_path / "results.md").read_text().splitlines()
     assert len(lines) == 2 + len(results) == 9
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ([], "one of --photos and --source"),
+        (["--photos", "a", "--source", "b"], "one of --photos and --source"),
+        (["--source", "b", "--share", "0"], "--share must be a share above 0"),
+        (["--source", "b", "--budget", "20"], "--budget must be a share above 0 and at most 1, not 20.0"),
+        (["--source", "b", "--draws", "0"], "--draws must be at least 1"),
+        (["--source", "nowhere.jsonl"], "nowhere.jsonl"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_sentence(tmp_path, capsys, options, says):
+    assert recipe.main(["--target", "nowhere.jsonl", "--output", str(tmp_path), *options]) == 2
+    said = capsys.readouterr().err
+    assert says in said and said.startswith("error: ") and len(said.splitlines()) == 1
+
+
+def test_photographs_are_distorted_into_as_many_pictures_as_asked_for(tmp_path):
+    generator = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for number in range(6):
+        pixels = generator.integers(0, 256, (420, 420, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{number}.png")
+    options = ["--photos", str(tmp_path / "photos"), "--target", "x", "--output", str(tmp_path / "out")]
+    arguments = recipe.parse_arguments([*options, "--images", "9", "--distortions", "jpeg", "white_noise"])
+    rows = recipe.source_rows(arguments)
+    assert len(rows) == 9 and {row.id.split("-")[-2] for row in rows} == {"jpeg", "white_noise"}
+
+
+def test_ridge_can_read_several_encoders(tmp_path):
+    (tmp_path / "c.yaml").write_text("target: t.jsonl\nsource: s.jsonl\nregressor_encoder: [lite0, lite0_quality]\n")
+    by_options = ["--target", "t.jsonl", "--source", "s.jsonl", "--regressor_encoder", "lite0", "lite0_quality"]
+    for options in (["--config", str(tmp_path / "c.yaml")], by_options):
+        assert recipe.parse_arguments(options).regressor_encoder == ["lite0", "lite0_quality"]

@@ -1,11 +1,20 @@
 """What all selectors share: budgets, order, seeds, kinds of arrays, and how they meet awkward input."""
 
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from mriqa.selection import INPUTS, SELECTORS, SelectionError, count_of, load
+from mriqa.manifest import RatedImage
+from mriqa.selection import INPUTS, SELECTORS, SelectionError, Selector, always, count_of, load, register
+from mriqa.selection.mixture.choice import Choice, choose
+from mriqa.selection.selectors import FILES
 
+EXTENDING = Path(__file__).parents[2] / "docs" / "extending.md"
 RNG = np.random.default_rng(0)
 N = 40
 X = RNG.normal(size=(N, 6)).astype(np.float32)
@@ -87,3 +96,84 @@ def test_score_and_quality_of_another_length_are_refused():
     for name, sentence in (("q_diverse", "needs quality"), ("presta", "needs target_ppr")):
         with pytest.raises(SelectionError, match=sentence):
             load(name)(X, 5)
+
+
+def test_presta_is_the_function_though_a_package_has_its_name():
+    for first in ("mriqa.selection.presta.screen", "mriqa.selection.presta", "mriqa.selection.mixture.parts"):
+        code = f"import {first}; from mriqa.selection import presta, q_diverse; import mriqa.selection.presta.moments; "
+        code += "import mriqa.selection; print(presta is mriqa.selection.presta, presta.__name__, q_diverse.__name__)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.stdout.split() == ["True", "presta", "q_diverse"], done.stderr
+
+
+def test_every_selector_is_called_by_its_own_contract():
+    assert list(INPUTS) == list(SELECTORS) == list(FILES)
+    assert {name: selector.options for name, selector in SELECTORS.items()} == {
+        "random": [], "herding": [], "k_center": [], "contextual_diversity": [], "moderate": ["bins"],
+        "pgcs": ["partitions"], "kmm": ["draw", "bound", "bandwidth", "landmarks"],
+        "q_diverse": ["gamma", "batch", "landmarks", "energy"], "presta": ["objective", "stop", "min_gain"],
+    }  # fmt: skip
+    assert [name for name, selector in SELECTORS.items() if selector.needs_target] == ["kmm", "presta"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sentence"),
+    [
+        ("kmm", {"bandwidth": "wide"}, "bandwidth must be a finite number above 0, not 'wide'"),
+        ("presta", {"stop": "soon"}, "stop and min_gain must be numbers, not 'soon'"),
+        ("presta", {"min_gain": float("nan")}, "stop and min_gain must be numbers"),
+    ],
+)
+def test_an_option_of_another_kind_is_refused(name, options, sentence):
+    with pytest.raises(SelectionError, match=sentence):
+        select(name, **options)
+
+
+def best_rated_first(features, budget, *, scores=None, seed=0, reverse=False):
+    """A selector as a user would write one: the best rated first."""
+    order = np.argsort(scores if reverse else -np.asarray(scores), kind="stable")
+    return order[: count_of(budget, len(order))].astype(np.int64)
+
+
+@pytest.fixture
+def best_rated():
+    register("best_rated", Selector(best_rated_first, always("among the best rated"), needs=("scores",)))
+    yield
+    del SELECTORS["best_rated"], INPUTS["best_rated"]
+
+
+def test_a_selector_can_be_added(best_rated):
+    np.testing.assert_array_equal(load("best_rated")(X, 3, scores=GIVEN["scores"]), np.argsort(-GIVEN["scores"])[:3])
+    rows = [RatedImage(f"{i}.png", mos, None, "set", str(i), str(i)) for i, mos in enumerate(GIVEN["scores"])]
+    chosen = choose(rows, Choice("best_rated", 4, options={"reverse": True}), lambda images, role: X)
+    np.testing.assert_array_equal(chosen.rows, np.argsort(GIVEN["scores"])[:4])
+    assert chosen.reasons == ["among the best rated"] * 4 and np.isnan(chosen.scores).all()
+    with pytest.raises(SelectionError, match="'best_rated' can't take options {'bins': 3}; choose among reverse"):
+        Choice("best_rated", 4, options={"bins": 3})
+    with pytest.raises(SelectionError, match="a selector 'best_rated' already"):
+        register("best_rated", SELECTORS["random"])
+    with pytest.raises(SelectionError, match="Unknown need of a selector 'score'; did you mean 'scores'"):
+        Selector(best_rated_first, always(""), needs=("score",))
+
+
+def test_a_fault_inside_a_selector_is_not_taken_for_a_bad_option(best_rated):
+    """A TypeError of the selector's own comes through as it is."""
+    rows = [RatedImage(f"{i}.png", mos, None, "set", str(i), str(i)) for i, mos in enumerate(GIVEN["scores"])]
+    broken = Selector(lambda features, budget, *, seed=0: features + "x", always(""))
+    SELECTORS["best_rated"] = broken
+    with pytest.raises(TypeError):
+        choose(rows, Choice("best_rated", 4), lambda images, role: X.tolist())
+
+
+def test_the_selector_of_the_documentation_selects():
+    (example,) = re.findall(
+        r"```python\n(.*?)```", EXTENDING.read_text().split("## A selector")[1].split("## ")[0], flags=re.DOTALL
+    )
+    namespace: dict = {}
+    exec(example, namespace)
+    register("best_first", namespace["SELECTOR"])
+    try:
+        rows = load("best_first")(X, 3, scores=GIVEN["scores"], worst=True)
+        np.testing.assert_array_equal(rows, np.argsort(GIVEN["scores"])[:3])
+    finally:
+        del SELECTORS["best_first"], INPUTS["best_first"]

@@ -58,6 +58,8 @@ def test_scores_and_reasons_say_what_they_say():
         others = np.delete(kept, place)
         assert score == pytest.approx(whole - ppc(ppr(x[others], y[others]), aim), abs=1e-9)
     assert by_presta.summary == {"ppc_before": pytest.approx(ppc(ppr(x, y), aim)), "ppc_after": pytest.approx(whole)}
+    single = choose(rows, Choice("presta", 1, target), features_by_path)
+    assert len(single.rows) == 1 and single.summary["ppc_after"] == 0.0  # a single row correlates with nothing
     by_rules = choose(rows, Choice("presta", 0.2, target, {"stop": 0.6}), features_by_path)
     np.testing.assert_array_equal(by_rules.rows, presta(x, y, aim, floor=0.2, stop=0.6).kept)
 
@@ -70,7 +72,9 @@ def test_scores_and_reasons_say_what_they_say():
         (lambda: Choice("random", 41), "budget is 41, but there are 40"),
         (lambda: Choice("random", 0.0), "must be above 0"),
         (lambda: Choice(ALL, 0.5), "name a selector"),
-        (lambda: Choice("random", 3, options={"gamma": 1}), "can't take options"),
+        (lambda: Choice("random", 3, options={"gamma": 1}), "can't take options {'gamma': 1}; it has none"),
+        (lambda: Choice("q_diverse", 3, options={"seed": 1}), "can't take options .* choose among gamma, batch"),
+        (lambda: Choice("moderate", 3, options={"scores": 1}), "can't take options .* choose among bins"),
     ],
 )
 def test_choices_that_cannot_be(how, says):
@@ -121,6 +125,7 @@ def test_a_mixture_is_read_and_chosen_from(manifests):
         ("manifests: [{manifest: a.jsonl, budgett: 3}]", "Unknown key in manifest 1 of the mixture 'budgett'"),
         ("manifests: [{selector: random}]", "manifest 1 of the mixture names no manifest"),
         ("manifests: [{manifest: a.jsonl, selector: kmm}]", "chooses for a target"),
+        ("manifests: [{manifest: a.jsonl, selector: pgcs, options: {bins: 3}}]", "choose among partitions"),
         ("manifests: [{manifest: a.jsonl, weight: 0}]", "weight must be a number from"),
         ("manifests: [{manifest: a.jsonl}]\nreselect_every: often", "reselect_every is a number of epochs"),
         ("manifests: [{manifest: a.jsonl}]\ncomparison_within: content", "Unknown comparison_within 'content'"),

@@ -1,13 +1,14 @@
 """Choose rows of one manifest with any selector, and say of each chosen row why.
 
-What a selector needs beside features is got here: the target's features or PPR, quality features, scores.
+What a selector needs beside features is got here: the target's features or PPR, quality features, scores. How it
+selects and how it explains is its own affair, see `mriqa.selection.contract`.
 
 Legend: N rows, M chosen ones, D features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,32 +16,15 @@ from typing import Any
 import numpy as np
 
 from mriqa.manifest import RatedImage
+from mriqa.selection.arrays import FloatArray, IndexArray, SelectionError, check_choice
 from mriqa.selection.budgets import Budget, count_of
-from mriqa.selection.distances import squared_distances
-from mriqa.selection.inputs_check import FloatArray, IndexArray, SelectionError, check_choice
-from mriqa.selection.kmm import kmm_weights
-from mriqa.selection.ppr import cosines, ppc, ppr
-from mriqa.selection.presta.greedy import presta
-from mriqa.selection.presta.moments import KeptMoments
-from mriqa.selection.selectors import INPUTS, SELECTORS, load
+from mriqa.selection.ppr import ppr
+from mriqa.selection.selectors import SELECTORS, load
 
 ALL = "all"
-NEEDS_TARGET = ("presta", "kmm")
-STOPPING = ("stop", "min_gain")  # PreSTA's rules by which it may keep more than the budget
 
 FeaturesOf = Callable[[Sequence[Path], str], FloatArray]
 """Picture files and the role of the features, "content" or "quality", to features (N, D)."""
-
-REASONS = {
-    ALL: "all rows are taken",
-    "random": "drawn at random",
-    "herding": "brings the mean of the chosen rows nearest to that of all",
-    "k_center": "farthest from the rows chosen before it",
-    "contextual_diversity": "its prediction is most unlike those chosen before it",
-    "moderate": "its distance from the centre of its score bin is nearest to the median",
-    "pgcs": "its partition's turn, at an even step from core to rim",
-    "q_diverse": "adds most diversity of content and quality to its batch",
-}
 
 
 @dataclass(frozen=True)
@@ -49,6 +33,9 @@ class Choice:
 
     With PreSTA the options `stop` and `min_gain` let it end before the budget is reached, as the paper's rules do;
     without them it keeps exactly the budget.
+
+    Raises:
+        SelectionError: what `check_selector` refuses.
     """
 
     selector: str = ALL
@@ -58,11 +45,7 @@ class Choice:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_choice("selector", self.selector, [*SELECTORS, ALL])
-        if self.selector in NEEDS_TARGET and not self.target:
-            raise SelectionError(
-                f"Selector {self.selector!r} chooses for a target: name the manifest of the images to resemble."
-            )
+        check_selector(self.selector, self.options, has_target=bool(self.target))
 
 
 @dataclass(frozen=True)
@@ -84,72 +67,52 @@ class Chosen:
     summary: dict[str, float]
 
 
+def check_selector(name: str, options: Mapping[str, Any], has_target: bool) -> None:
+    """SelectionError unless there is a selector of that name that takes these options, and the target that it needs."""
+    check_choice("selector", name, [*SELECTORS, ALL])
+    if name == ALL:
+        return
+    if SELECTORS[name].needs_target and not has_target:
+        raise SelectionError(f"Selector {name!r} chooses for a target: name the manifest of the images to resemble.")
+    SELECTORS[name].check_options(name, options)
+
+
 def choose(rows: Sequence[RatedImage], how: Choice, features_of: FeaturesOf) -> Chosen:
     """Choose from `rows`.
 
     Raises:
-        SelectionError: a budget that is none, an option the selector doesn't know, or features it can't select from.
+        SelectionError: a budget that is none, or what the selector refuses.
         ImageError: a picture can't be read.
     """
     count = count_of(how.budget, len(rows))
     if how.selector == ALL:
         if count < len(rows):
             raise SelectionError(f"The budget {how.budget} takes {count} of {len(rows)} rows; name a selector for it.")
-        return Chosen(np.arange(len(rows)), np.full(len(rows), np.nan), [REASONS[ALL]] * len(rows), None, {})
+        return Chosen(np.arange(len(rows)), np.full(len(rows), np.nan), ["all rows are taken"] * len(rows), None, {})
+    selector = load(how.selector)
     features_ND = features_of([row.image for row in rows], "content")
-    scores_N = np.array([row.mos for row in rows])
-    inputs: dict[str, Any] = {"seed": how.seed}
-    if "scores" in INPUTS[how.selector]:
-        inputs["scores"] = scores_N
-    if "quality" in INPUTS[how.selector]:
-        inputs["quality"] = features_of([row.image for row in rows], "quality")
-    target_ND = features_of([row.image for row in how.target], "content") if how.target else None
-    target_ppr = None
-    if how.target and how.selector == "presta":
-        target_ppr = ppr(target_ND, [row.mos for row in how.target])
-        inputs["target_ppr"] = target_ppr
-    if how.selector == "kmm":
-        inputs["target"] = target_ND
-    chosen = _run(how, features_ND, count, inputs)
-
-    scores_M, reasons = np.full(len(chosen), np.nan), [REASONS.get(how.selector, "")] * len(chosen)
-    summary: dict[str, float] = {}
-    if how.selector == "kmm":
-        options = {name: value for name, value in how.options.items() if name != "draw"}
-        scores_M = kmm_weights(features_ND, target_ND, seed=how.seed, **options)[chosen]
-        reasons = [f"kernel-mean-matching weight {score:.3f}" for score in scores_M]
-    if how.selector == "k_center":
-        scores_M = _distance_to_earlier(features_ND[chosen])
-        reasons = [
-            "the first centre",
-            *(f"{score:.3g} away from the nearest row chosen before it" for score in scores_M[1:]),
-        ]
-    if target_ppr is not None:
-        before, after = (ppc(ppr(features_ND[own], scores_N[own]), target_ppr) for own in (slice(None), chosen))
-        summary = {"ppc_before": before, "ppc_after": after}
-        moments = KeptMoments(features_ND[chosen], scores_N[chosen])
-        without_M = cosines(moments.without(np.arange(len(chosen))), target_ppr)
-        scores_M = after - without_M
-        reasons = [f"PPC with the target {after:.4f}, {other:.4f} without this row" for other in without_M]
-    return Chosen(chosen, scores_M, reasons, features_ND, summary)
+    inputs = {need: INPUT_OF[need](rows, how.target or (), features_of) for need in selector.needs}
+    settings = {"seed": how.seed, **inputs, **how.options}
+    rows_M = selector(features_ND, count, **settings)
+    why = selector.explain(features_ND, rows_M, **settings)
+    return Chosen(rows_M, why.scores_M, list(why.reasons), features_ND, dict(why.summary))
 
 
-def _run(how: Choice, features_ND: FloatArray, count: int, inputs: dict[str, Any]) -> IndexArray:
-    try:
-        if how.selector == "presta" and any(name in how.options for name in STOPPING):
-            floor = count / len(features_ND)
-            return presta(features_ND, inputs["scores"], inputs["target_ppr"], floor, **how.options).kept
-        return load(how.selector)(features_ND, count, **inputs, **how.options)
-    except TypeError as error:
-        raise SelectionError(f"Selector {how.selector!r} can't take options {how.options}: {error}.") from error
+def _scores(rows: Sequence[RatedImage], target: Sequence[RatedImage], features_of: FeaturesOf) -> FloatArray:
+    return np.array([row.mos for row in rows])
 
 
-def _distance_to_earlier(features_MD: FloatArray) -> FloatArray:
-    """Distance of each row to the nearest row before it (M,); NaN for the first."""
-    nearest_M = np.full(len(features_MD), np.inf)
-    for place in range(len(features_MD) - 1):
-        later = slice(place + 1, None)
-        away = squared_distances(features_MD[later], features_MD[place : place + 1])[:, 0]
-        nearest_M[later] = np.minimum(nearest_M[later], away)
-    nearest_M[0] = np.nan
-    return np.sqrt(nearest_M)
+def _quality(rows: Sequence[RatedImage], target: Sequence[RatedImage], features_of: FeaturesOf) -> FloatArray:
+    return features_of([row.image for row in rows], "quality")
+
+
+def _target(rows: Sequence[RatedImage], target: Sequence[RatedImage], features_of: FeaturesOf) -> FloatArray:
+    return features_of([row.image for row in target], "content")
+
+
+def _target_ppr(rows: Sequence[RatedImage], target: Sequence[RatedImage], features_of: FeaturesOf) -> FloatArray:
+    return ppr(_target(rows, target, features_of), [row.mos for row in target])
+
+
+INPUT_OF = {"scores": _scores, "quality": _quality, "target": _target, "target_ppr": _target_ppr}
+"""How to get what a selector needs (`mriqa.selection.contract.NEEDS`) from manifests and encoders."""

@@ -30,9 +30,9 @@ from pathlib import Path
 from typing import Any
 
 from mriqa.manifest import RatedImage, read_manifest
+from mriqa.selection.arrays import SelectionError, check_between, check_choice
 from mriqa.selection.budgets import Budget, count_of
-from mriqa.selection.inputs_check import SelectionError, check_between, check_choice
-from mriqa.selection.mixture.choice import ALL, Choice, Chosen, FeaturesOf, choose
+from mriqa.selection.mixture.choice import ALL, Choice, Chosen, FeaturesOf, check_selector, choose
 
 WITHIN = ("all", "dataset")
 POLICY = "policy"  # the encoder that is the model in training
@@ -122,17 +122,17 @@ def read_parts(settings: MixtureSettings, places: Mapping[str, str | Path] | Non
         SelectionError: an unknown selector, or one that needs a target and has none.
     """
     parts = []
-    for number, own in enumerate(settings.manifests, start=1):
-        file = Path((places or {}).get(own.manifest, own.manifest))
-        rows = read_manifest(file, image_root=own.image_root, scale=own.scale)
+    for number, entry in enumerate(settings.manifests, start=1):
+        file = Path((places or {}).get(entry.manifest, entry.manifest))
+        rows = read_manifest(file, image_root=entry.image_root, scale=entry.scale)
         if len(settings.manifests) > 1:
             rows = [replace(row, id=f"{number}/{row.id}") for row in rows]
         target = None
-        if own.target is not None:
-            target = read_manifest(own.target, image_root=own.target_image_root, scale=own.target_scale)
-        how = Choice(own.selector, own.budget, target, own.options, settings.seed)
-        count_of(own.budget, len(rows))  # an impossible budget is refused before any picture is looked at
-        parts.append(Part(f"{number} {file.stem}", rows, how, own.weight))
+        if entry.target is not None:
+            target = read_manifest(entry.target, image_root=entry.target_image_root, scale=entry.target_scale)
+        how = Choice(entry.selector, entry.budget, target, entry.options, settings.seed)
+        count_of(entry.budget, len(rows))  # an impossible budget is refused before any picture is looked at
+        parts.append(Part(f"{number} {file.stem}", rows, how, entry.weight))
     return parts
 
 
@@ -159,7 +159,7 @@ def _part(entry: dict[str, Any], folder: Path) -> PartSettings:
         raise SelectionError(f"options must be a mapping such as {{gamma: 0.7}}, not {entry['options']!r}.")
     part = PartSettings(**entry)
     check_between("weight", part.weight, 1e-6, 1e6)
-    Choice(part.selector, part.budget, [None] if part.target else None, part.options)  # type: ignore[list-item]
+    check_selector(part.selector, part.options, has_target=bool(part.target))
     return part
 
 

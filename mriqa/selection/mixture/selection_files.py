@@ -66,8 +66,8 @@ def write_subset(
 def write_selection(parts: Sequence[Part], chosen: Sequence[Chosen], path: Path) -> None:
     """Write the chosen rows of all parts of a mixture as one JSON Lines file, on the 1..5 scale."""
     records = []
-    for part, own in zip(parts, chosen):
-        for place, columns in zip(own.rows, selection_columns(own, part.how.selector)):
+    for part, chosen_part in zip(parts, chosen):
+        for place, columns in zip(chosen_part.rows, selection_columns(chosen_part, part.how.selector)):
             row = part.rows[place]
             values = {"image": str(row.image), "mos": row.mos, "std": row.std, "dataset": row.dataset}
             records.append({**values, "content": row.content, "id": row.id, "part": part.name, **columns})
@@ -86,14 +86,14 @@ def column_of(manifest: Path, image_root: Path | None, scale: Any, name: str) ->
 def _records(manifest: Path, image_root: Path | None, scale: Any) -> list[tuple[RatedImage, dict[str, Any]]]:
     """The usable rows of a manifest, read and as they stand there; the first of those with one id."""
     layout = Layout((image_root or manifest.parent).resolve(), scale, manifest.stem, None, None, None)
-    found: dict[str, tuple[RatedImage, dict[str, Any]]] = {}
+    by_id: dict[str, tuple[RatedImage, dict[str, Any]]] = {}
     for record in read_records(manifest):
         try:
             row = layout.interpret(record)
         except RowError:
             continue  # left out by read_manifest, too, where skipping was asked for
-        found.setdefault(row.id, (row, record.row))
-    return list(found.values())
+        by_id.setdefault(row.id, (row, record.row))
+    return list(by_id.values())
 
 
 def _cell(value: Any, path: Path) -> Any:

@@ -5,7 +5,7 @@ Perspective" and the code that its authors released. Backward greedy: starting f
 the one sample without which the PPC with the target is highest (PreSTA-S). For several sources each is selected from on
 its own, against the same target (PreSTA-J).
 
-Removals are those that evaluating every candidate by definition in every round gives; `presta_screen` says how most of
+Removals are those that evaluating every candidate by definition in every round gives; `screen` says how most of
 that work is saved.
 
 Legend: N samples, D feature width.
@@ -19,8 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from mriqa.selection.budgets import Budget, count_of
-from mriqa.selection.inputs_check import (
+from mriqa.selection.arrays import (
     FloatArray,
     IndexArray,
     SelectionError,
@@ -97,7 +96,7 @@ def presta(
         raise SelectionError("The target PPR is all zeros, so no source is like it; look at the target's features.")
     check_between("floor", floor, 0.0, 1.0)
     check_choice("objective", objective, OBJECTIVES)
-    if np.isnan(stop) or np.isnan(min_gain):
+    if not all(isinstance(value, (int, float, np.number)) and value == value for value in (stop, min_gain)):  # NaN
         raise SelectionError(f"stop and min_gain must be numbers, not {stop!r} and {min_gain!r}.")
 
     moments = KeptMoments(features_ND, scores_N)
@@ -148,23 +147,3 @@ def presta_joint(
         except SelectionError as error:
             raise SelectionError(f"Source {name!r}: {error}") from error
     return chosen
-
-
-def select(
-    features: Any, budget: Budget, *, scores: Any = None, target_ppr: Any = None, seed: int = 0,
-    objective: str = "cosine", progress: Progress | None = None,
-) -> IndexArray:  # fmt: skip
-    """PreSTA under the contract of all selectors: exactly `budget` samples, the lowest index first.
-
-    It goes on to the budget though the PPC be high already, or fall; for the paper's stopping rules see `presta`. Being
-    backward it has no first choice, and nothing in it is drawn, so `seed` has no effect.
-
-    Raises:
-        SelectionError: what `presta` and `count_of` refuse.
-    """
-    features_ND = as_features(features, "Source features", at_least=2)
-    if target_ppr is None:
-        raise SelectionError("PreSTA needs target_ppr, the PPR of the set to resemble; see mriqa.selection.ppr.")
-    floor = count_of(budget, len(features_ND)) / len(features_ND)
-    options = {"objective": objective, "progress": progress}
-    return presta(features_ND, scores, target_ppr, floor, np.inf, -np.inf, **options).kept  # type: ignore[arg-type]

@@ -19,7 +19,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from mriqa.selection.inputs_check import FloatArray, IndexArray
+from mriqa.selection.arrays import FloatArray, IndexArray
 from mriqa.selection.ppr import COLUMN_BLOCK, correlations
 
 RENEW_BELOW = 0.25  # of the variance at the last standardisation

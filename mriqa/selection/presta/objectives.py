@@ -1,7 +1,7 @@
 """What PreSTA raises: the cosine of the source's PPR to the target's (the paper), or minus their distance (released
 code).
 
-Each objective is a function of a PPR r with two facts that let `presta_screen` bound it from above: its gradient, and
+Each objective is a function of a PPR r with two facts that let `screen` bound it from above: its gradient, and
 how far it may lie above its tangent.
 
 Legend: M candidates, D feature width.
@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from mriqa.selection.inputs_check import FloatArray
+from mriqa.selection.arrays import FloatArray
 
 
 class Objective(Protocol):

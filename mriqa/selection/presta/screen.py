@@ -1,6 +1,6 @@
 """Which removal helps most, found exactly without evaluating every candidate in every round.
 
-The gain of removing sample i is G(r + Δ_i) - G(r), G the objective and Δ_i the change of the PPR (`presta_moments`). To
+The gain of removing sample i is G(r + Δ_i) - G(r), G the objective and Δ_i the change of the PPR (`moments`). To
 first order in the leverages ζ and ω, with p = ∇G(r),
 
     gain_i ≈ F_i = Σ_d p_d (-ω_i ζ_id + ½ r_d (ζ_id² + ω_i²)).
@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mriqa.selection.inputs_check import FloatArray, IndexArray
+from mriqa.selection.arrays import FloatArray, IndexArray
 from mriqa.selection.presta.moments import KeptMoments
 from mriqa.selection.presta.objectives import Objective
 

@@ -1,4 +1,4 @@
-"""What every selector asks of its input, each refusal one sentence that names the thing and the cure.
+"""The arrays that selectors take, and what is asked of them; each refusal one sentence that names thing and cure.
 
 Legend: N samples, D feature width.
 """
