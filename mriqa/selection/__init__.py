@@ -7,11 +7,11 @@
 | name                   | features (N, D)   | needs besides          | what it selects                                |
 |------------------------|-------------------|------------------------|------------------------------------------------|
 | `random`               | any               |                        | a uniform draw                                 |
-| `herding`              | any               |                        | a running mean nearest to the mean of all      |
+| `herding`              | any               |                        | a running sum that follows the mean of all     |
 | `k_center`             | any               |                        | the sample farthest from those selected        |
-| `contextual_diversity` | level logits      |                        | the prediction most unlike those selected      |
-| `moderate`             | any               | `scores`               | median distance to the centre of its score bin|
-| `pgcs`                 | any               |                        | each partition of the space in proportion      |
+| `contextual_diversity` | level logits      | `scores`               | level confusions most unlike those selected    |
+| `moderate`             | any               | `scores`               | middling distances to the centre of a score bin|
+| `pgcs`                 | any               |                        | middling distances in partitions that cover all|
 | `kmm`                  | any               | `target`               | large kernel-mean-matching weights             |
 | `q_diverse`            | content           | `quality`              | diverse in content × quality, spectrally       |
 | `presta`               | any               | `scores`, `target_ppr` | correlations with the score like the target's |

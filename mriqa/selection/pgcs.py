@@ -1,85 +1,126 @@
-"""PGCS: partition the space, and sample each partition according to its size and spread.
+"""PGCS: partitions that each cover the whole space, and of each the samples at a middling distance from its centre.
 
-After Nema, Zhu and Lin, "Holistic coreset selection for data efficient image quality assessment" (ICIP 2025), of which
-only this much is stated in the Q-Diverse supplement: partitions of the latent space give coverage, and adaptive
-sampling within each balances representativeness. **Chosen**, since the paper is not at hand: k-means partitions; quotas
-in proportion to size × root mean square distance from the centre, which lowers the variance of an estimated mean most
-(Neyman); and within a partition, samples at even steps of the order of their distance from the centre, from core to
-rim.
+Nema, Zhu and Lin, "Holistic coreset selection for data efficient image quality assessment" (ICIP 2025), as in the
+authors' public code:
 
-Legend: N samples, D feature width, P partitions.
+1. t-SNE of the features to three dimensions.
+2. Partitions by coverage precedence: for each image all images are ranked by distance in the projection and cut into K
+   rank groups, 1 to K, of N // K images, the last with what remains; an image's coverage is the sum of the groups that
+   it falls in. Images in the order of coverage are dealt in turn to K partitions. (Or k-means with K clusters.)
+3. Quotas in proportion to the sizes of the partitions, rounded up; the surplus is taken back in proportion, rounded
+   down, and the rest from whichever quota is largest.
+4. In each partition distances to its centre, the feature-wise median of the original features, are sorted, and a window
+   of the quota's size around the median rank is kept.
+
+Published with K = 5 and the features of LIQE's encoder; any encoder's will do here.
+
+Legend: N samples, D feature width, K partitions, P projected dimensions.
 """
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 
-from mriqa.selection.arrays import FloatArray, IndexArray, as_features, check_between
+from mriqa.selection.arrays import FloatArray, IndexArray, as_features, check_between, check_choice
 from mriqa.selection.budgets import Budget, count_of
+from mriqa.selection.classes import around_the_median, distances_to_centres, interleave
 from mriqa.selection.contract import Selector, always
 
+PERPLEXITY = 30.0  # scikit-learn's and the authors'; a small set takes less
+ROWS_AT_ONCE = 256
+PARTITIONINGS = ("coverage", "k_means")
 
-def select(features: Any, budget: Budget, *, seed: int = 0, partitions: int = 20) -> IndexArray:
-    """Rows (M,): the first of each partition, then the second of each, and so on.
+
+def select(
+    features: Any, budget: Budget, *, seed: int = 0, partitions: int = 5, partitioning: str = "coverage",
+    dimensions: int = 3,
+) -> IndexArray:  # fmt: skip
+    """Rows (M,): the first of each partition, from its median rank outwards, then the second of each, and so on.
 
     Arguments:
         features, budget: as in the contract.
-        seed: of k-means.
-        partitions: P, lowered to the budget where that is less.
+        seed: of t-SNE, and of k-means.
+        partitions: K, lowered to N where that is less.
+        partitioning: "coverage" or "k_means".
+        dimensions: of the projection.
 
     Raises:
-        SelectionError: features that are no finite (N, D), partitions below 1, or a budget that is none.
+        SelectionError: features that are no finite (N, D), partitions or dimensions below 1, another partitioning, or
+            a budget that is none.
     """
-    from sklearn.cluster import MiniBatchKMeans
-
     features_ND = as_features(features)
     check_between("The number of partitions", partitions, 1, np.inf)
+    check_between("The number of dimensions", dimensions, 1, 3)
+    check_choice("partitioning", partitioning, PARTITIONINGS)
     count = count_of(budget, len(features_ND))
-    means = MiniBatchKMeans(min(int(partitions), count), random_state=seed, n_init=3)
-    label_N = _cluster(means, features_ND)
-    members, spreads = [], []
-    for label in np.unique(label_N):
-        rows = np.flatnonzero(label_N == label)
-        x_MD = features_ND[rows].astype(np.float64)
-        distances_M = np.sqrt(np.square(x_MD - x_MD.mean(axis=0)).sum(axis=1))
-        members.append(rows[np.argsort(distances_M, kind="stable")])
-        spreads.append(np.sqrt(np.square(distances_M).mean()))
-    quotas = _quotas(np.array(spreads) * [len(m) for m in members], np.array([len(m) for m in members]), count)
-    picked = [rows[_even_steps(len(rows), quota)] for rows, quota in zip(members, quotas)]
-    return interleave(picked)
+    projected_NP = projection(features_ND, int(dimensions), seed)
+    classes = min(int(partitions), len(features_ND))
+    if partitioning == "coverage":
+        label_N = deal(coverage(projected_NP, classes), classes)
+    else:
+        label_N = _k_means(projected_NP, classes, seed)
+    distances_N = distances_to_centres(features_ND, label_N)
+    members = [np.flatnonzero(label_N == label) for label in np.unique(label_N)]
+    quotas = quotas_of(np.array([len(rows) for rows in members]), count)
+    return interleave(
+        [rows[around_the_median(distances_N[rows], quota)] for rows, quota in zip(members, quotas, strict=True)]
+    )
 
 
-def interleave(lists: list[IndexArray]) -> IndexArray:
-    """The first of each list, then the second of each, and so on."""
-    rank = np.concatenate([np.arange(len(rows)) for rows in lists])
-    return np.concatenate(lists)[np.argsort(rank, kind="stable")].astype(np.int64)
+def projection(features_ND: FloatArray, dimensions: int, seed: int) -> FloatArray:
+    """t-SNE (N, P) of the features, by scikit-learn. Up to four samples, or where all are the same, zeros."""
+    from sklearn.manifold import TSNE
+
+    n, width = features_ND.shape
+    if n <= 4 or not np.ptp(features_ND, axis=0).any():
+        return np.zeros((n, dimensions))
+    start = "pca" if width >= dimensions else "random"
+    t_sne = TSNE(dimensions, perplexity=min(PERPLEXITY, (n - 1) / 3), init=start, random_state=seed)
+    return t_sne.fit_transform(features_ND)
 
 
-def _cluster(means: Any, features_ND: FloatArray) -> IndexArray:
-    import warnings
+def coverage(projected_NP: FloatArray, groups: int) -> IndexArray:
+    """Coverage (N,): the sum, over all samples, of the rank group 1..`groups` that a sample falls in by distance."""
+    from scipy.spatial.distance import cdist
 
+    n = len(projected_NP)
+    group_of_rank_N = np.minimum(np.arange(n) // (n // groups), groups - 1) + 1
+    coverage_N = np.zeros(n, dtype=np.int64)
+    for start in range(0, n, ROWS_AT_ONCE):
+        distances_RN = cdist(projected_NP[start : start + ROWS_AT_ONCE], projected_NP)
+        for nearest_first_N in np.argsort(distances_RN, axis=1, kind="stable"):
+            coverage_N[nearest_first_N] += group_of_rank_N
+    return coverage_N
+
+
+def deal(coverage_N: IndexArray, partitions: int) -> IndexArray:
+    """The partition (N,) of each sample: dealt in turn, those of least coverage first."""
+    label_N = np.empty(len(coverage_N), dtype=np.int64)
+    label_N[np.argsort(coverage_N, kind="stable")] = np.arange(len(coverage_N)) % partitions
+    return label_N
+
+
+def quotas_of(sizes_K: IndexArray, count: int) -> list[int]:
+    """Quotas in proportion to the sizes, that sum to `count`."""
+    total = int(sizes_K.sum())
+    quotas_K = -(-sizes_K * count // total)
+    surplus = int(quotas_K.sum()) - count
+    quotas_K = quotas_K - quotas_K * surplus // quotas_K.sum()
+    for _ in range(int(quotas_K.sum()) - count):
+        quotas_K[np.argmax(quotas_K)] -= 1
+    return quotas_K.tolist()
+
+
+def _k_means(projected_NP: FloatArray, clusters: int, seed: int) -> IndexArray:
+    from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
-    with warnings.catch_warnings():  # duplicates give fewer partitions than asked for, which is what we want of them
+    with warnings.catch_warnings():  # duplicates give fewer clusters than asked for, which is what we want of them
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return means.fit_predict(features_ND)
+        return KMeans(clusters, n_init=1, random_state=seed).fit_predict(projected_NP)
 
 
-def _quotas(shares_P: FloatArray, sizes_P: IndexArray, count: int) -> IndexArray:
-    """Whole quotas of at least 1 and at most the partition's size, in proportion to the shares, that sum to `count`."""
-    quotas_P = np.ones(len(sizes_P), dtype=np.int64)
-    shares_P = np.maximum(shares_P, 1e-12 * max(shares_P.max(), 1e-300))  # duplicates have no spread
-    for _ in range(count - len(sizes_P)):  # the partition that is shortest of its share gets the next
-        wanting_P = np.where(quotas_P < sizes_P, shares_P / (quotas_P + 0.5), -1.0)
-        quotas_P[np.argmax(wanting_P)] += 1
-    return quotas_P
-
-
-def _even_steps(available: int, count: int) -> IndexArray:
-    """`count` different places at even steps over 0..available-1, the middle of each step."""
-    return ((2 * np.arange(count, dtype=np.int64) + 1) * available) // (2 * count)
-
-
-SELECTOR = Selector(select, always("its partition's turn, at an even step from core to rim"))
+SELECTOR = Selector(select, always("its partition's turn, at a middling distance from the centre"))

@@ -8,9 +8,10 @@ budget.
 
 **Chosen**, since only the supplement is at hand: both distance matrices scaled to a maximum of 1, then blended as
 γ · content + (1 - γ) · quality; median distance as bandwidth of both kernels; the symmetric normalised Laplacian and
-its smallest eigenvectors, the trivial one included, as many as hold 95 % of the sum of the eigenvalues of I -
-Laplacian; as diversity score the conditional variance k(x, x) - k_xS (K_SS + εI)⁻¹ k_Sx, which is greedy
-log-determinant, updated by an incremental Cholesky factor; of equal scores the lowest place in the batch first.
+its smallest eigenvectors, the trivial one included, as many as hold 95 % of the sum of the positive eigenvalues of
+I - Laplacian (a blend of distances has a few negative ones); as diversity score the conditional variance
+k(x, x) - k_xS (K_SS + εI)⁻¹ k_Sx, which is greedy log-determinant, updated by an incremental Cholesky factor; of equal
+scores the lowest place in the batch first.
 
 Legend: N samples, D feature width, B samples in a batch, L landmarks, R eigenvectors, M samples selected.
 """
@@ -24,9 +25,9 @@ import numpy as np
 
 from mriqa.selection.arrays import FloatArray, IndexArray, SelectionError, as_features, check_between
 from mriqa.selection.budgets import Budget, count_of
+from mriqa.selection.classes import interleave
 from mriqa.selection.contract import Selector, always
 from mriqa.selection.distances import rbf, squared_distances, typical_distance
-from mriqa.selection.pgcs import interleave
 
 WHOLE_SET_UP_TO = 20_000  # samples; their distances take 3 GB
 EPSILON = 1e-6

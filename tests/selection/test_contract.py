@@ -109,8 +109,9 @@ def test_presta_is_the_function_though_a_package_has_its_name():
 def test_every_selector_is_called_by_its_own_contract():
     assert list(INPUTS) == list(SELECTORS) == list(FILES)
     assert {name: selector.options for name, selector in SELECTORS.items()} == {
-        "random": [], "herding": [], "k_center": [], "contextual_diversity": [], "moderate": ["bins"],
-        "pgcs": ["partitions"], "kmm": ["draw", "bound", "bandwidth", "landmarks"],
+        "random": [], "herding": ["form"], "k_center": [], "contextual_diversity": [], "moderate": ["bins"],
+        "pgcs": ["partitions", "partitioning", "dimensions"],
+        "kmm": ["draw", "bound", "epsilon", "bandwidth", "landmarks"],
         "q_diverse": ["gamma", "batch", "landmarks", "energy"], "presta": ["objective", "stop", "min_gain"],
     }  # fmt: skip
     assert [name for name, selector in SELECTORS.items() if selector.needs_target] == ["kmm", "presta"]

@@ -125,7 +125,10 @@ def test_a_mixture_is_read_and_chosen_from(manifests):
         ("manifests: [{manifest: a.jsonl, budgett: 3}]", "Unknown key in manifest 1 of the mixture 'budgett'"),
         ("manifests: [{selector: random}]", "manifest 1 of the mixture names no manifest"),
         ("manifests: [{manifest: a.jsonl, selector: kmm}]", "chooses for a target"),
-        ("manifests: [{manifest: a.jsonl, selector: pgcs, options: {bins: 3}}]", "choose among partitions"),
+        (
+            "manifests: [{manifest: a.jsonl, selector: pgcs, options: {bins: 3}}]",
+            "choose among partitions, partitioning, dimensions",
+        ),
         ("manifests: [{manifest: a.jsonl, weight: 0}]", "weight must be a number from"),
         ("manifests: [{manifest: a.jsonl}]\nreselect_every: often", "reselect_every is a number of epochs"),
         ("manifests: [{manifest: a.jsonl}]\ncomparison_within: content", "Unknown comparison_within 'content'"),

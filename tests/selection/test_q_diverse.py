@@ -1,5 +1,7 @@
 """Q-Diverse against its formulas by dense linear algebra, its two modes, and its share of each batch."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy.linalg import eigh
@@ -50,8 +52,44 @@ def test_greedy_choice_has_the_largest_conditional_variance():
     assert most_diverse(z, 15).tolist() == chosen
 
 
-@pytest.mark.parametrize("batch, landmarks, gamma", [(None, 600, 0.5), (30, 600, 0.0), (30, 12, 1.0), (1, 1, 0.7)])
-def test_modes_and_settings(batch, landmarks, gamma):
+def q_diverse_written_out(content, quality, count, gamma, batch, seed):
+    """The coreset by dense linear algebra in float64, with exact eigenvectors, batch by batch."""
+    n = len(content)
+    rng = np.random.default_rng(seed)
+    batches = [np.arange(n)] if batch is None else np.array_split(rng.permutation(n), math.ceil(n / batch))
+    ends = [sum(len(rows) for rows in batches[: k + 1]) * count // n for k in range(len(batches))]
+    lists = []
+    for rows, quota in zip(batches, np.diff(ends, prepend=0)):
+        of_content, of_quality = (
+            cdist(x[rows].astype(np.float64), x[rows].astype(np.float64)) for x in (content, quality)
+        )
+        blend = gamma * of_content / of_content.max() + (1 - gamma) * of_quality / of_quality.max()
+        affinity = np.exp(-(blend**2) / (2 * np.median(squareform(blend, checks=False)) ** 2))
+        roots = np.sqrt(affinity.sum(axis=1))
+        values, vectors = eigh(np.eye(len(rows)) - affinity / np.outer(roots, roots))
+        energies = np.maximum(1 - values, 0)  # the blend is no Euclidean distance, so that some are below 0
+        share = np.cumsum(energies) / energies.sum()
+        z = vectors[:, : int(np.searchsorted(share, 0.95)) + 1]
+        kernel = np.exp(-cdist(z, z, "sqeuclidean") / (2 * np.median(pdist(z)) ** 2))
+        chosen = [0]
+        while len(chosen) < quota:
+            inverse = np.linalg.inv(kernel[np.ix_(chosen, chosen)] + 1e-6 * np.eye(len(chosen)))
+            variance = np.diag(kernel - kernel[:, chosen] @ inverse @ kernel[chosen]).copy()
+            variance[chosen] = -np.inf
+            chosen.append(int(np.argmax(variance)))
+        lists.append(rows[chosen].tolist())
+    return [rows[place] for place in range(max(map(len, lists))) for rows in lists if place < len(rows)]
+
+
+@pytest.mark.parametrize(("batch", "gamma"), [(None, 0.5), (30, 0.0), (30, 1.0), (41, 0.7)])
+def test_the_whole_of_it_equals_dense_linear_algebra(batch, gamma):
+    """Order and all; with every sample of a batch a landmark the eigenvectors are exact."""
+    rows = q_diverse(CONTENT, QUALITY, 20, gamma, batch=batch, landmarks=600, seed=4)
+    assert rows.tolist() == q_diverse_written_out(CONTENT, QUALITY, 20, gamma, batch, seed=4)
+
+
+@pytest.mark.parametrize("batch, landmarks, gamma", [(30, 12, 1.0), (1, 1, 0.7)])
+def test_with_few_landmarks_it_is_the_same_for_a_seed(batch, landmarks, gamma):
     rows = q_diverse(CONTENT, QUALITY, 20, gamma, batch=batch, landmarks=landmarks, seed=4)
     assert len(set(rows.tolist())) == 20
     again = q_diverse(CONTENT, QUALITY, 20, gamma, batch=batch, landmarks=landmarks, seed=4)
