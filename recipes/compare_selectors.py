@@ -6,8 +6,10 @@
 After Tables 3 and 4 of PreSTA's supplement, small enough for a CPU: the source is photographs distorted and labelled as
 the embedded data set is (or any manifest), and the model is ridge regression on frozen features. Each draw takes a few
 labels of the target for its PPR, selects from the source, trains on what was selected, and is tested on all the other
-target images. Ridge's penalty is chosen on held-out contents of the selected part: no target label trains anything
-but the last row of the table. Features are kept in --cache. Writes results.json and results.md.
+target images. With `--share 1.0` the PPR is that of all labels, and the test is on all images, as in the rows "full-set
+estimation" of Tables 3 to 6. Ridge's penalty is chosen on held-out contents of the selected part: no target label
+trains anything but the last row of the table. Source and target are seen through the same views. Features are kept in
+--cache. Writes results.json and results.md.
 
 Legend: N source images, T target images, D features.
 """
@@ -37,7 +39,8 @@ from mriqa.views import ViewSettings
 
 PENALTIES = tuple(10.0**power for power in range(0, 7))
 FOLDS = 5
-FULL, RANDOM, KMM, PRESTA, Q_DIVERSE = "full source", "random", "KMM weights", "PreSTA-S", "Q-Diverse"
+FULL, RANDOM, PRESTA, Q_DIVERSE = "full source", "random", "PreSTA-S", "Q-Diverse"
+KMM, KMM_USUAL = "KMM weights of mean 1", "KMM weights, the usual ε"
 RULES, LABELS = "PreSTA-S, the paper's stopping rules", "the target's labels alone"
 
 
@@ -58,15 +61,21 @@ class CompareArguments:
     target_scale: str | None = field(
         default=None, metadata={"help": "Scale of the target's scores (1:5 if not given)."}
     )
-    size: int = field(default=672, metadata={"help": "Target images are resized to this square first."})
-    crop: int = field(default=384, metadata={"help": "Side of the five crops of a target image."})
+    size: int | None = field(
+        default=None, metadata={"help": "Resize all images, source and target, to this square first."}
+    )
+    limit: int | None = field(default=672, metadata={"help": "Shrink all images to a shorter side of at most this."})
+    crop: int = field(default=384, metadata={"help": "Side of the five crops of every image."})
     encoder: str = field(default="lite0", metadata={"help": "Of PPR, KMM and content, see mriqa.features."})
     quality_encoder: str = field(default="lite0_quality", metadata={"help": "Of Q-Diverse."})
     regressor_encoder: list[str] | None = field(
         default=None, metadata={"help": "What ridge reads (--encoder if not given)."}
     )
     budget: float = field(default=0.2, metadata={"help": "Share of the source to select."})
-    share: float = field(default=0.05, metadata={"help": "Share of the target whose labels give its PPR."})
+    share: float = field(
+        default=0.05,
+        metadata={"help": "Share of the target whose labels give its PPR; the others are the test (1.0: all are)."},
+    )
     draws: int = field(default=10, metadata={"help": "Of labels, and of all that is drawn besides."})
     seed: int = 0
     device: str | None = field(
@@ -134,8 +143,7 @@ def one_draw(source: Features, target: Features, arguments: CompareArguments, dr
     """SRCC and PLCC on the target's other images, PPC and size of the training part, for each way of selecting."""
     rng = np.random.default_rng([arguments.seed, draw])
     count = len(target.scores_N)
-    labelled = rng.choice(count, max(3, round(arguments.share * count)), replace=False)
-    test = np.setdiff1d(np.arange(count), labelled)
+    labelled, test = labelled_and_test(count, arguments.share, rng)
     target_ppr = ppr(target.content_ND[labelled], target.scores_N[labelled])
     full_ppr = ppr(target.content_ND, target.scores_N)  # for the report alone; nothing is selected by it
     budget, options = arguments.budget, {"seed": draw}
@@ -162,17 +170,38 @@ def one_draw(source: Features, target: Features, arguments: CompareArguments, dr
     for name, rows in selected.items():
         model = fit(source.x_ND[rows], source.scores_N[rows], source.groups_N[rows])
         test_on(name, model, ppr(source.content_ND[rows], source.scores_N[rows]), len(rows))
-    weights_N = kmm_weights(source.content_ND, target.content_ND, seed=draw)
-    weighted = fit(source.x_ND, source.scores_N, source.groups_N, weights_N)
-    test_on(KMM, weighted, ppr(source.content_ND, source.scores_N), len(source.scores_N))
-    by_labels = fit(target.x_ND[labelled], target.scores_N[labelled], np.arange(len(labelled)))
-    test_on(LABELS, by_labels, target_ppr, len(labelled))
+    for name, epsilon in ((KMM, 0.0), (KMM_USUAL, "usual")):
+        weights_N = kmm_weights(source.content_ND, target.content_ND, epsilon=epsilon, seed=draw)
+        weighted = fit(source.x_ND, source.scores_N, source.groups_N, weights_N)
+        test_on(name, weighted, ppr(source.content_ND, source.scores_N), len(source.scores_N))
+    if len(labelled) < count:  # else that model would be tested on what it was trained on
+        by_labels = fit(target.x_ND[labelled], target.scores_N[labelled], np.arange(len(labelled)))
+        test_on(LABELS, by_labels, target_ppr, len(labelled))
     return results
 
 
-def features_of(rows: Sequence[RatedImage], look: ViewSettings | None, arguments: CompareArguments) -> Features:
-    """All features of a set, from the cache where they are there."""
+def labelled_and_test(count: int, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the images whose labels give the PPR, and of the test: the others, or all where all are labelled.
+
+    Raises:
+        SettingsError: too few of either for a correlation.
+    """
+    if share == 1:
+        return np.arange(count), np.arange(count)
+    labelled = rng.choice(count, max(3, round(share * count)), replace=False) if count > 3 else np.arange(count)
+    test = np.setdiff1d(np.arange(count), labelled)
+    if len(test) < 3:
+        raise SettingsError(
+            f"--share {share:g} of {count} target images leaves {len(test)} to test on: lower it, or give 1.0 to "
+            "estimate the PPR from all labels and test on all images."
+        )
+    return labelled, test
+
+
+def features_of(rows: Sequence[RatedImage], arguments: CompareArguments) -> Features:
+    """All features of a set, from the cache where they are there; every set is looked at in the same way."""
     features = {}
+    look = ViewSettings(size=arguments.size, limit=arguments.limit, crop=arguments.crop, count=5)
     regressors = arguments.regressor_encoder or [arguments.encoder]
     for name in dict.fromkeys((arguments.encoder, arguments.quality_encoder, *regressors)):
         encoder = load_encoder(name, arguments.device)
@@ -200,7 +229,9 @@ def source_rows(arguments: CompareArguments) -> list[RatedImage]:
 def table(results: dict[str, dict[str, list[float]]]) -> str:
     """Markdown: mean ± standard deviation (ddof 1) over the draws, in the order of the paper's tables."""
     lines = ["| trained on | images | SRCC | PLCC | PPC with the target |", "|---|---|---|---|---|"]
-    for name in (FULL, RANDOM, KMM, PRESTA, RULES, Q_DIVERSE, LABELS):
+    for name in (FULL, RANDOM, KMM, KMM_USUAL, PRESTA, RULES, Q_DIVERSE, LABELS):
+        if name not in results:  # no label is left out of the test for the last
+            continue
         measured = results[name]
         cells = [name, f"{statistics.fmean(measured['images']):,.0f}"]
         for key in ("srcc", "plcc", "ppc"):
@@ -218,9 +249,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> CompareArguments:
 
 def compare(arguments: CompareArguments) -> None:
     """Run the experiment and write its results after every draw. Raises UserError for data that won't do."""
-    source = features_of(source_rows(arguments), None, arguments)
-    target_rows = read_manifest(arguments.target, scale=arguments.target_scale)
-    target = features_of(target_rows, ViewSettings(size=arguments.size, crop=arguments.crop, count=5), arguments)
+    source = features_of(source_rows(arguments), arguments)
+    target = features_of(read_manifest(arguments.target, scale=arguments.target_scale), arguments)
     output = Path(arguments.output)
     results: dict[str, dict[str, list[float]]] = {}
     for draw in range(arguments.draws):

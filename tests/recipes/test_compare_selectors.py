@@ -59,6 +59,39 @@ def test_the_stopping_point_is_where_presta_stops():
         np.testing.assert_array_equal(ruled.removed, whole.removed[:place])
 
 
+def test_with_all_labels_the_ppr_is_the_targets_own_and_all_images_are_tested():
+    source, target = features(100, np.array([1.0, -1, 1, 0]), 1), features(60, np.array([1.0, 1, 1, 0]), 2)
+    options = recipe.parse_arguments(["--photos", "x", "--target", "x", "--share", "1.0"])
+    found = recipe.one_draw(source, target, options, draw=0)
+    expected = presta(source.x_ND, source.scores_N, ppr(target.x_ND, target.scores_N), 0.2, np.inf, -np.inf).kept
+    model = recipe.fit(source.x_ND[expected], source.scores_N[expected], source.groups_N[expected])
+    assert found[recipe.PRESTA]["srcc"] == srcc(model.predict(target.x_ND), target.scores_N)
+    assert recipe.LABELS not in found and recipe.LABELS not in recipe.table(
+        {name: {key: [value] for key, value in measured.items()} for name, measured in found.items()}
+    )
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.99, 60), (0.5, 5)])
+def test_a_share_that_leaves_too_few_to_test_on_is_refused(share, count):
+    with pytest.raises(recipe.SettingsError, match="to test on: lower it, or give 1.0"):
+        recipe.labelled_and_test(count, share, np.random.default_rng(0))
+
+
+def test_source_and_target_are_seen_through_the_same_views(manifest, tmp_path, monkeypatch):
+    looks = []
+    encode = recipe.extract
+
+    def noted(images, encoder, *, look, **options):
+        looks.append(look)
+        return encode(images, encoder, look=look, **options)
+
+    monkeypatch.setattr(recipe, "extract", noted)
+    options = ["--source", str(manifest), "--target", str(manifest), "--draws", "1", "--budget", "0.5"]
+    options += ["--share", "1.0", "--limit", "64", "--crop", "48", "--output", str(tmp_path), "--cache", str(tmp_path)]
+    assert recipe.main(options) == 0
+    assert len(looks) == 4 and {(look.size, look.limit, look.crop, look.count) for look in looks} == {(None, 64, 48, 5)}
+
+
 def test_ridge_takes_weights():
     data = features(80, np.array([1.0, -1.0]), 0)
     weights_N = np.zeros(80)
@@ -87,7 +120,7 @@ def test_a_whole_run(manifest, tmp_path):
     assert {name: len(found["srcc"]) for name, found in results.items()} == dict.fromkeys(results, 2)
     assert results[recipe.PRESTA]["images"] == [3, 3]
     lines = (tmp_path / "results.md").read_text().splitlines()
-    assert len(lines) == 2 + len(results) == 9
+    assert len(lines) == 2 + len(results) == 10
 
 
 @pytest.mark.parametrize(
