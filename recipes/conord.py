@@ -41,6 +41,7 @@ from mriqa.conord.fitting import (
     epoch_batches,
     load_checkpoint,
     save_checkpoint,
+    set_rate,
 )
 from mriqa.conord.model import ConOrdModel, MotionSettings, View, to_device
 from mriqa.conord.ranked_sets import FeatureDataset, RandomViewDataset, ViewDataset
@@ -96,6 +97,7 @@ def train_split(seed: int, model: ConOrdModel, views: Dataset[list[View]], run: 
         options.tau,
         options.eps,
         options.center_weight,
+        options.center_reduction,
         DISTANCES[options.distance],
         gap_width=hundredth,
     ).to(run.accelerator.device)
@@ -154,8 +156,7 @@ def fit(
             losses = []
             loader = DataLoader(random_views, batch_sampler=share, num_workers=options.workers)
             for step, (views_B, places_B) in enumerate(loader):
-                for group in optimizer.param_groups:
-                    group["lr"] = settings.rate(epoch + step / len(batches))
+                set_rate(optimizer, settings.rate(epoch + step / len(batches)))
                 ranks_B = ranks_N[places_B].float().to(accelerator.device)
                 loss = parallel(to_device(views_B, accelerator.device), ranks_B)
                 optimizer.zero_grad()

@@ -56,7 +56,15 @@ INNER_SPLITS = 2
 PENALTIES = (1.0, 10.0, 100.0, 1000.0, 10_000.0)
 RIDGE, RAW = "ridge", "nearest neighbours, untrained"
 VIEWS_TWICE = ("Rank-N-Contrast", "SupCon")  # these losses are made for batches that hold two views of an image
-METHODS = ("ConOrd + centre", "ConOrd + centre (batch mean)", "ConOrd", *VIEWS_TWICE, "L1 regression", RIDGE, RAW)
+POINTS_RATE = 0.03
+CENTRES = {
+    "ConOrd + centre (sum)": ("sum", None),
+    "ConOrd + centre (sum, own rate)": ("sum", POINTS_RATE),
+    "ConOrd + centre (mean)": ("mean", None),
+    "ConOrd + centre (mean, own rate)": ("mean", POINTS_RATE),
+}
+"""Reduction of the centre loss, where the sum is eq. 8 as it stands, and a learning rate of the points' own."""
+METHODS = (*CENTRES, "ConOrd", *VIEWS_TWICE, "L1 regression", RIDGE, RAW)
 
 
 @dataclass(frozen=True)
@@ -111,7 +119,7 @@ def cached_features(rows: Sequence[RatedImage], settings: ViewSettings, workers:
 
 def train(
     loss_of: Callable[[Tensor, Tensor], Tensor],
-    trained: Sequence[nn.Module],
+    trained: Sequence[tuple[nn.Module, float | None]],
     model: Projection,
     x_NVF: Tensor,
     ranks_N: Tensor,
@@ -121,9 +129,11 @@ def train(
     generator: torch.Generator,
 ) -> dict[str, list[float]]:
     """AdamW (weight decay 2e-3), a tenth of the steps of warm-up, then cosine; loss and gradient norm of each step."""
-    parameters = [p for module in (model, *trained) for p in module.parameters()]
-    optimizer = torch.optim.AdamW(parameters, settings.learning_rate, weight_decay=2e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, total_steps=steps, pct_start=0.1)
+    modules, own_rates = zip((model, None), *trained, strict=True)
+    parameters = [p for module in modules for p in module.parameters()]
+    rates = [settings.learning_rate if rate is None else rate for rate in own_rates]
+    optimizer = torch.optim.AdamW([{"params": list(module.parameters())} for module in modules], weight_decay=2e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=steps, pct_start=0.1)
     history: dict[str, list[float]] = {"loss": [], "gradient_norm": []}
     model.train()
     count, n_views = x_NVF.shape[:2]
@@ -148,8 +158,8 @@ def train(
 
 def objective(
     method: str, model: Projection, ranks_N: Tensor, generator: torch.Generator
-) -> tuple[Callable[[Tensor, Tensor], Tensor], list[nn.Module]]:
-    """The loss of a method on (embeddings, ranks), and what else it trains."""
+) -> tuple[Callable[[Tensor, Tensor], Tensor], list[tuple[nn.Module, float | None]]]:
+    """The loss of a method on (embeddings, ranks), and what else it trains, each at its own rate or the shared one."""
     if method == "L1 regression":
         return lambda z, r: F.l1_loss(50 + 50 * model.reading(z)[:, 0], r), []
     if method == "Rank-N-Contrast":
@@ -159,8 +169,8 @@ def objective(
     if method == "ConOrd":
         return conord_loss, []
     points = ReferencePoints(ranks_N, WIDTH, generator=generator)
-    reduction = "mean" if method.endswith("(batch mean)") else "sum"
-    return lambda z, r: conord_loss(z, r) + points(z, r, reduction), [points]
+    reduction, own_rate = CENTRES[method]
+    return lambda z, r: conord_loss(z, r) + points(z, r, reduction), [(points, own_rate)]
 
 
 def fit(method: str, x_NVF: Tensor, ranks_N: Tensor, settings: Settings, steps: int, seed: int) -> Projection:
@@ -280,7 +290,7 @@ def diagnostics(rows: Sequence[RatedImage], x_NVF: Tensor, arguments: argparse.N
     train_N, test_N = split(rows, place, 0.2, seed=0)
     x_NVF = standardised(x_NVF, train_N)
     heads = {}
-    for method in ("SupCon", "Rank-N-Contrast", "ConOrd + centre"):
+    for method in ("SupCon", "Rank-N-Contrast", "ConOrd + centre (mean)"):
         model = fit(method, x_NVF[train_N], ranks_N[train_N], Settings(), arguments.steps, seed=0)
         heads[method] = (embed(model, x_NVF[test_N]).numpy(), ranks_N[test_N].numpy())
     similarity_matrices(heads, arguments.output / "similarity.png", title="Test images in the order of their MOS")
@@ -289,7 +299,7 @@ def diagnostics(rows: Sequence[RatedImage], x_NVF: Tensor, arguments: argparse.N
     for name in WEIGHTING_NAMES:
         torch.manual_seed(0)
         model, weighting = Projection(x_NVF.shape[-1], 0.0), LearnableWeighting() if name == "X" else name
-        trained = [weighting] if isinstance(weighting, LearnableWeighting) else []
+        trained = [(weighting, None)] if isinstance(weighting, LearnableWeighting) else []
         loss = partial(conord_loss, weighting=weighting)
         generator = torch.Generator().manual_seed(0)
         runs[name] = train(

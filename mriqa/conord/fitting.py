@@ -42,6 +42,7 @@ class TrainingSettings:
         warmup_factor: ... five times in the paper (Appendix B.2), and falls to 0 along a cosine until E.
         batch_size: items of all processes together; an epoch's last, smaller batch is left out.
         weight_decay, optimizer: "adamw" or, for ages, "adam".
+        points_learning_rate: base rate of the reference points, which rises and falls likewise; None for η.
         flip: mirror each picture with probability 1/2.
         seed: of the batches, the crops and the mirroring.
     """
@@ -53,6 +54,7 @@ class TrainingSettings:
     batch_size: int = 32
     weight_decay: float = 2e-3
     optimizer: str = "adamw"
+    points_learning_rate: float | None = None
     flip: bool = False
     seed: int = 0
 
@@ -66,7 +68,10 @@ class TrainingSettings:
 
 
 class ConOrdObjective(nn.Module):
-    """L_ConOrd + weight × L_center (eq. 9) of a batch of views and their ranks, with all that it trains."""
+    """L_ConOrd + weight × L_center (eq. 9) of a batch of views and their ranks, with all that it trains.
+
+    `center_reduction` is that of `center_loss`: "sum" is eq. 8 as it stands, "mean" divides it by the batch.
+    """
 
     def __init__(
         self,
@@ -76,18 +81,20 @@ class ConOrdObjective(nn.Module):
         tau: float = 0.07,
         eps: float = 1e-7,
         center_weight: float = 1.0,
+        center_reduction: str = "mean",
         distance: RankDistance | None = None,
         gap_width: float = 1.0,
     ):
         super().__init__()
         self.model, self.points = model, points
         self.weighting = LearnableWeighting(width=gap_width, eps=eps) if weighting == "X" else weighting
-        self.tau, self.eps, self.center_weight, self.distance = tau, eps, center_weight, distance
+        self.tau, self.eps, self.distance = tau, eps, distance
+        self.center_weight, self.center_reduction = center_weight, center_reduction
 
     def forward(self, views_B: View, ranks_B: Tensor) -> Tensor:
         z_BD = self.model(views_B)
         loss = conord_loss(z_BD, ranks_B, self.weighting, self.tau, self.eps, distance=self.distance, gather=True)
-        return loss + self.center_weight * self.points(z_BD, ranks_B, gather=True)
+        return loss + self.center_weight * self.points(z_BD, ranks_B, self.center_reduction, gather=True)
 
 
 def check_training(settings: TrainingSettings, items: int, processes: int = 1) -> None:
@@ -105,9 +112,22 @@ def check_training(settings: TrainingSettings, items: int, processes: int = 1) -
 
 
 def build_optimizer(objective: ConOrdObjective, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """The optimiser of everything in the objective that is not frozen."""
-    parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
-    return OPTIMIZERS[settings.optimizer](parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    """The optimiser of everything in the objective that is not frozen; `set_rate` sets its learning rates."""
+    points = list(objective.points.parameters())
+    others = [
+        parameter
+        for name, parameter in objective.named_parameters()
+        if parameter.requires_grad and not name.startswith("points.")
+    ]
+    own_rate = settings.learning_rate if settings.points_learning_rate is None else settings.points_learning_rate
+    groups = [{"params": others, "times": 1.0}, {"params": points, "times": own_rate / settings.learning_rate}]
+    return OPTIMIZERS[settings.optimizer](groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Let everything train at this rate, and the reference points at their own in proportion."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["times"]
 
 
 def epoch_batches(items: int, settings: TrainingSettings, epoch: int) -> Iterator[list[int]]:

@@ -43,7 +43,10 @@ class ConOrdOptions:
     )
     tau: float = field(default=0.07, metadata={"help": "temperature of eq. 3"})
     eps: float = field(default=1e-7, metadata={"help": "epsilon of the affinities"})
-    center_weight: float = field(default=1.0, metadata={"help": "of the centre loss, which is a sum over the batch"})
+    center_weight: float = field(default=1.0, metadata={"help": "of the centre loss"})
+    center_reduction: str = field(
+        default="mean", metadata={"help": "the centre loss is the mean over the batch, or eq. 8 as it stands: sum"}
+    )
     bin_width: float | None = field(
         default=None,
         metadata={"help": "ranks within this width share a reference point (default: a hundredth of the scale)"},
@@ -51,6 +54,9 @@ class ConOrdOptions:
     k: int = field(default=10, metadata={"help": "neighbours that a rank is the mean of"})
 
     learning_rate: float = field(default=2e-6, metadata={"help": "base rate"})
+    points_learning_rate: float | None = field(
+        default=None, metadata={"help": "base rate of the reference points (default: that of all else)"}
+    )
     warmup_epochs: int = field(default=5, metadata={"help": "epochs in which the rate rises"})
     warmup_factor: float = field(
         default=5.0, metadata={"help": "times the base rate is the peak; then it falls along a cosine"}
@@ -89,10 +95,13 @@ class ConOrdOptions:
 def check_options(options: ConOrdOptions) -> None:
     """HeadError for options that cannot be right, before anything is read."""
     check_choice("weighting", options.weighting, WEIGHTING_NAMES, HeadError)
+    check_choice("center_reduction", options.center_reduction, ["mean", "sum"], HeadError)
     check_choice("distance", options.distance, list(DISTANCES), HeadError)
     check_choice("on_bad_row", options.on_bad_row, ["fail", "skip"], HeadError)
     if not options.manifest:
         raise HeadError("No manifest to train on: give one with --manifest.")
+    if options.points_learning_rate is not None and not 0 <= options.points_learning_rate < float("inf"):
+        raise HeadError(f"points_learning_rate must be a number of at least 0, not {options.points_learning_rate}.")
     if options.splits < 1 or not 0 < options.test_share < 1:
         raise HeadError("splits must be at least 1, and test_share between 0 and 1.")
     if options.frozen and options.flip:

@@ -31,7 +31,7 @@ def test_a_whole_run(rated, tmp_path):
     import conord_features
 
     options = ["--manifest", str(rated), "--output", str(tmp_path), "--size", "64", "--crop", "48", "--splits", "2"]
-    methods = ["ConOrd + centre", "SupCon", "L1 regression", "ridge", "nearest neighbours, untrained"]
+    methods = ["ConOrd + centre (sum)", "SupCon", "L1 regression", "ridge", "nearest neighbours, untrained"]
     assert conord_features.main([*options, "--steps", "3", "--methods", *methods]) == 0
     results = json.loads((tmp_path / "results.json").read_text())
     assert list(results) == methods
