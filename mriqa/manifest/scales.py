@@ -62,6 +62,9 @@ MOS = Scale()
 NAMED_SCALES: dict[str, Scale] = {
     "mos": MOS,
     "koniq10k": MOS,  # column MOS of the published scores
+    "koniq10k_minmax": Scale(
+        1.0955, 4.3105
+    ),  # column MOS, from its observed range (1.096 to 4.31 when rounded) to 1..5
     "koniq10k_zscore": Scale(0, 100),  # column MOS_zscore
     "spaq": Scale(0, 100),
     "livew": Scale(0, 100),  # LIVE In the Wild (CLIVE)

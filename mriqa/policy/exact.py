@@ -326,3 +326,8 @@ def check_exact(config: Any) -> None:
     for name in ("use_vllm", "constrain_answers"):
         if getattr(config, name):
             raise SettingsError(f"The exact estimator samples no answers: leave out --{name} or --estimator exact.")
+    if config.logps_temperature is not None:
+        raise SettingsError(
+            "The exact estimator has one temperature, that of the distribution whose expectation it takes: set "
+            "--temperature instead of --logps_temperature."
+        )

@@ -78,7 +78,7 @@ class ScoreGRPOTrainer(RunTrainer, GRPOTrainer):
         schedule: what an epoch trains on; None for every image of the training set once.
         why_not_shared: why each completion has a prompt of its own, TRL's way, in a few words; None where they share.
 
-    Raises SettingsError for settings of sampling or credit that this model or format can't keep.
+    Raises SettingsError for settings of sampling, credit or log-probabilities that can't be kept here.
     """
 
     num_generations: Any  # int
@@ -99,6 +99,11 @@ class ScoreGRPOTrainer(RunTrainer, GRPOTrainer):
             logs_images = self.log_completions and self.log_multimodal  # beside each completion
             self.processing_class = PromptsOnce(
                 self.processor, self._prepare_input, self.chat_template_kwargs, images_per_row=logs_images
+            )
+        elif self.logps_temperature != self.temperature:
+            raise SettingsError(
+                f"logps_temperature can't differ from temperature here, because {self.why_not_shared}, and TRL's own "
+                "log-probabilities take the temperature of sampling: leave out --logps_temperature."
             )
         elif self.args.shared_prefix and self.accelerator.is_main_process:
             warnings.warn(f"shared_prefix has no effect on this model, because {self.why_not_shared}.", stacklevel=2)
@@ -231,12 +236,18 @@ class ScoreGRPOTrainer(RunTrainer, GRPOTrainer):
             logits_to_keep,
             fields,
             group_B=self._group_B,
-            temperature=self.temperature,
+            temperature=self.logps_temperature,
             rows_at_once=batch_size,
             with_entropy=compute_entropy,
             autocast=self.accelerator.autocast,
         )
         return logps_BC, entropies_BC, None
+
+    @property
+    def logps_temperature(self) -> float:
+        """What logits are divided by in the update: as TRL does the temperature of sampling, unless another is set."""
+        own: float | None = self.args.logps_temperature
+        return float(self.temperature if own is None else own)
 
     # 6. Each completion is read once, and the rewards judge the whole comparison set.
 

@@ -1,6 +1,7 @@
 """Options of a training run, as dataclasses that become command-line options and YAML keys.
 
-TRL's own options keep their names and gain the published MR-IQA values as defaults; ours are added beside them.
+TRL's own options keep their names, and those of GRPO gain MR-IQA's learning rate, epochs, G, temperature, KL weight and
+clip range as defaults; ours are added beside them. All that is published stands in configs/qwen3_vl_2b_koniq.yaml.
 """
 
 from __future__ import annotations
@@ -172,7 +173,7 @@ class ScoreTrainerDefaults:
 
 @dataclass
 class ScoreGRPOConfig(ScoreTrainerDefaults, GRPOConfig):  # type: ignore[misc]
-    """TRL's GRPOConfig with the published MR-IQA settings as defaults, safe on a machine without an accelerator."""
+    """TRL's GRPOConfig with several of MR-IQA's settings as defaults, safe on a machine without an accelerator."""
 
     output_dir: str | None = field(
         default="outputs/mr_grpo", metadata={"help": "Where checkpoints, logs and the model go."}
@@ -196,6 +197,13 @@ class ScoreGRPOConfig(ScoreTrainerDefaults, GRPOConfig):  # type: ignore[misc]
     )
     temperature: float = field(
         default=0.7, metadata={"help": "Sampling temperature; the higher, the more G scores differ."}
+    )
+    logps_temperature: float | None = field(
+        default=None,
+        metadata={
+            "help": "What logits are divided by for the log-probabilities of the update. Default: the sampling "
+            "temperature, as TRL does; 1.0 takes the raw logits, as MR-IQA's authors do."
+        },
     )
     beta: float = field(
         default=0.02,
@@ -223,7 +231,8 @@ class ScoreGRPOConfig(ScoreTrainerDefaults, GRPOConfig):  # type: ignore[misc]
         },
     )
     max_completion_length: int | None = field(
-        default=32, metadata={"help": "Longest answer in tokens; raise it (512) for the thinking prompt mode."}
+        default=32,
+        metadata={"help": "Longest answer in tokens (published: 256); raise it (512) for the thinking prompt mode."},
     )
     # Validation scores images instead of sampling groups, so TRL's rule that eval batches hold whole groups is moot.
     num_generations_eval: int | None = field(
@@ -236,6 +245,7 @@ class ScoreGRPOConfig(ScoreTrainerDefaults, GRPOConfig):  # type: ignore[misc]
             steps = self.steps_per_generation or self.gradient_accumulation_steps
             processes = int(os.environ.get("WORLD_SIZE", "1"))
             check_whole_groups(self.num_generations or 0, self.per_device_train_batch_size, steps, processes)
+        _check_logps_temperature(self)
         _suit_the_machine(self)
         super().__post_init__()
 
@@ -264,6 +274,19 @@ def _switch_off_evaluation(config: Any) -> None:
     """Without validation there is none at the start either, and no best checkpoint to end with."""
     if config.eval_strategy == "no":
         config.eval_on_start = config.load_best_model_at_end = False
+
+
+def _check_logps_temperature(config: Any) -> None:
+    own = config.logps_temperature
+    if own is None:
+        return
+    if not 0 < own < float("inf"):
+        raise SettingsError(f"logps_temperature must be a number above 0, not {own}; 1.0 takes the raw logits.")
+    if config.use_vllm and config.vllm_importance_sampling_correction and own != config.temperature:
+        raise SettingsError(
+            "vLLM's log-probabilities, by which the importance sampling correction goes, are those at the sampling "
+            "temperature: set --vllm_importance_sampling_correction false, or leave out --logps_temperature."
+        )
 
 
 def _suit_the_machine(config: Any) -> None:

@@ -16,16 +16,32 @@ from mriqa.shared_prefix import core_of
 TEMPERATURE = 0.7
 
 
-def bare(cls: type, model: Any, beta: float = 0.04, steps: int = 1, accelerator: Any = None) -> Any:
-    """A trainer of class `cls` with what the loss needs and no more; `model` gets TRL's fused head once."""
+def bare(
+    cls: type,
+    model: Any,
+    beta: float = 0.04,
+    steps: int = 1,
+    accelerator: Any = None,
+    head_temperature: float = TEMPERATURE,
+    logps_temperature: float | None = None,
+) -> Any:
+    """A trainer of class `cls` with what the loss needs and no more; `model` gets TRL's fused head once.
+
+    `head_temperature` is that of TRL's head, which divides logits by it whatever the trainer's.
+    """
     core = core_of(model)
     if "forward" not in vars(core):
-        add_fused_lm_head(core, temperature=TEMPERATURE, outputs=("log_probs", "entropy"))
+        add_fused_lm_head(core, temperature=head_temperature, outputs=("log_probs", "entropy"))
     trainer = object.__new__(cls)
     settings = {
         "model": model,
         "args": SimpleNamespace(
-            shared_prefix=True, delta=None, use_bias_correction_kl=False, steps_per_generation=steps, loss_type="grpo"
+            shared_prefix=True,
+            delta=None,
+            use_bias_correction_kl=False,
+            steps_per_generation=steps,
+            loss_type="grpo",
+            logps_temperature=logps_temperature,
         ),
         "accelerator": accelerator or Accelerator(cpu=True),
         "temperature": TEMPERATURE,

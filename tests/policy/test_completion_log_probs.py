@@ -12,6 +12,7 @@ from tiny_families import FAMILIES, build, completions, prompts
 from tiny_policy import make_trainer
 from trl import GRPOTrainer
 
+from mriqa.policy.checks import SettingsError
 from mriqa.policy.prompt_groups import group_rows, rows_of_groups, split_by_prompt, take
 from mriqa.policy.trainer import ScoreGRPOTrainer
 
@@ -44,6 +45,29 @@ def test_loss_and_gradients_are_those_of_trl(family: str) -> None:
     compare(model, batch, split_by_prompt(batch, 1))
     # Micro-batches that hold half of a group share among the rows they have.
     compare(model, batch, split_by_prompt(batch, 2))
+
+
+@pytest.mark.parametrize("own", [1.0, 0.4])
+def test_the_update_may_have_a_temperature_of_its_own(own: float) -> None:
+    """As TRL's would be if its head divided the logits by that, whatever answers are sampled at."""
+    model = build("qwen3_vl").train()
+    batch = rollout(prompts("qwen3_vl"), *completions())
+    loss, expected = gradients(bare(GRPOTrainer, model, head_temperature=own), model, [batch])
+    got_loss, got = gradients(bare(ScoreGRPOTrainer, model, logps_temperature=own), model, split_by_prompt(batch, 1))
+    assert got_loss == pytest.approx(loss, rel=1e-4)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(got[name], gradient, rtol=1e-3, atol=1e-4 * gradient.abs().max().item() + 1e-9)
+    assert gradients(bare(ScoreGRPOTrainer, model), model, split_by_prompt(batch, 1))[0] != pytest.approx(
+        loss, rel=1e-4
+    )
+
+
+def test_a_temperature_of_its_own_is_refused_where_trl_reads_the_logits(
+    tiny_model: Path, rows: list, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match="because shared_prefix is off.*leave out --logps_temperature"):
+        make_trainer(tiny_model, rows, tmp_path, shared_prefix=False, logps_temperature=1.0)
+    make_trainer(tiny_model, rows, tmp_path, shared_prefix=False, temperature=0.7, logps_temperature=0.7)
 
 
 def test_gradient_checkpointing_changes_nothing() -> None:

@@ -287,6 +287,8 @@ def test_refusals(taught: Path, rows: list, tmp_path: Path) -> None:
         images_per_batch(ScoreGRPOConfig(output_dir=str(tmp_path), images_per_batch=0))
     with pytest.raises(SettingsError, match="leave out --constrain_answers"):
         make_trainer(taught, rows, tmp_path, constrain_answers=True)
+    with pytest.raises(SettingsError, match="set --temperature instead of --logps_temperature"):
+        make_trainer(taught, rows, tmp_path, logps_temperature=1.0)
     with pytest.raises(SettingsError, match="think first; use --estimator sampled"):
         make_trainer(taught, rows, tmp_path, answer_format=load_format("thinking"))
     of_100 = dataclasses.replace(FORMAT, low=0.0, high=100.0)

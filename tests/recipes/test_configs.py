@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import mr_grpo
 import pytest
 import sft
 import yaml
 
+from mriqa.answers import load_format
+from mriqa.manifest import resolve_scale
 from mriqa.policy.checks import SettingsError, check_rollout_size
 from mriqa.training.config import parse_options, write_resolved_config
 
@@ -28,19 +31,71 @@ def test_configs_parse_and_fit_their_rollouts(path: Path, tmp_path: Path) -> Non
         processes=8,
         comparison=arguments.comparison,
     )
-    assert arguments.reward == ["margin"] and parse_options(arguments.reward_options, "") == {
-        "margin": {"scale": "unit"}
-    }
+    assert "margin" in arguments.reward and parse_options(arguments.reward_options, "")["margin"] == {"scale": "unit"}
     assert not config.bf16 or not config.use_cpu
 
 
-def test_published_settings() -> None:
-    arguments, config = mr_grpo.parse_arguments(["--config", str(CONFIGS / "qwen3_vl_2b_koniq.yaml")])
-    assert (config.learning_rate, config.num_train_epochs, config.num_generations) == (1e-5, 10, 6)
-    assert (config.temperature, config.beta, config.epsilon, arguments.max_pixels) == (0.7, 0.02, 0.2, 196608)
-    assert config.steps_per_generation * config.num_iterations / config.gradient_accumulation_steps == 4
-    assert config.per_device_train_batch_size * config.steps_per_generation / config.num_generations == 8
-    assert (arguments.comparison, arguments.prompt_mode, arguments.lora_r) == ("local", "non_thinking", 0)
+PUBLISHED: dict[str, Any] = {  # read off the training script of MR-IQA's authors
+    "reward": ["margin", "format"],
+    "reward_weights": [1.0, 1.0],
+    "reward_options": {"margin": {"scale": "unit"}},
+    "learning_rate": 1e-5,
+    "num_train_epochs": 10,
+    "num_generations": 6,
+    "num_iterations": 4,
+    "temperature": 0.7,
+    "logps_temperature": 1.0,  # their trainer takes the raw logits
+    "max_completion_length": 256,
+    "beta": 0.02,
+    "epsilon": 0.2,
+    "max_pixels": 196608,
+    "comparison": "local",
+    "estimator": "sampled",
+    "lora_r": 0,
+    "freeze_vision": False,
+    "load_best_model_at_end": False,  # the model they released is that of the last epoch
+}
+FULL = [path for path in GRPO if path.stem.endswith("_koniq")]
+
+
+def settings_of(path: Path) -> dict[str, Any]:
+    arguments, config = mr_grpo.parse_arguments(["--config", str(path)])
+    return {**vars(config), **vars(arguments)}
+
+
+def test_published_settings_are_the_published_ones() -> None:
+    settings = settings_of(CONFIGS / "qwen3_vl_2b_koniq.yaml")
+    assert {name: settings[name] for name in PUBLISHED} == PUBLISHED
+    assert settings["model"] == "Qwen/Qwen3-VL-2B-Instruct"
+    # One rollout is 48 completions, 8 images, on each GPU, and each of the 4 updates goes over all of it.
+    rollout = settings["per_device_train_batch_size"] * settings["steps_per_generation"]
+    assert rollout == 48 and rollout / settings["num_generations"] == 8
+    assert settings["gradient_accumulation_steps"] == settings["steps_per_generation"]
+    answer_format = load_format(settings["prompt_mode"])
+    assert [message["role"] for message in answer_format.messages()] == ["user"]
+    assert answer_format.parse("<answer>3.52</answer>") == 3.52 and "{thinking}" not in answer_format.template
+    # 1.096 and 4.31 are KonIQ's observed ends, rounded.
+    scale = resolve_scale(settings["scale"])
+    assert scale.to_mos(1.096) == pytest.approx(1, abs=2e-3) and scale.to_mos(4.31) == pytest.approx(5, abs=2e-3)
+    assert scale.std_to_mos(1.0) == pytest.approx(1.245, abs=1e-3)
+    assert scale.to_mos(126 / 115) >= 1 and scale.to_mos(500 / 116) <= 5  # which round to those
+
+
+@pytest.mark.parametrize("path", FULL, ids=lambda path: path.stem)
+def test_other_models_take_the_published_settings_and_say_that_they_are_carried_over(path: Path) -> None:
+    published, own = settings_of(CONFIGS / "qwen3_vl_2b_koniq.yaml"), settings_of(path)
+    differing = {
+        name for name in own if own[name] != published[name] and not name.startswith(("accelerator_", "distributed_"))
+    }
+    assert differing <= {"model", "output_dir", "run_name", "logging_dir"}
+    assert len(FULL) == 4
+    if path.stem.startswith("qwen2_5"):
+        assert "for which none were published" in path.read_text()
+
+
+def test_no_other_config_calls_itself_published() -> None:
+    for path in set(GRPO) - set(FULL):
+        assert "published" not in path.read_text().replace("not published", "")
 
 
 @pytest.mark.parametrize("name", ["tiny_sft", "default_model_sft"])
@@ -77,6 +132,15 @@ def test_unknown_options_are_refused(tmp_path: Path) -> None:
         mr_grpo.parse_arguments(["--config", str(tmp_path / "absent.yaml")])
 
 
+@pytest.mark.parametrize(("options", "says"), [
+    (["--logps_temperature", "0"], "must be a number above 0, not 0.0"),
+    (["--logps_temperature", "1", "--use_vllm", "true"], "set --vllm_importance_sampling_correction false"),
+])  # fmt: skip
+def test_a_logps_temperature_that_cannot_be_had_is_refused(options: list[str], says: str) -> None:
+    with pytest.raises(SettingsError, match=says):
+        mr_grpo.parse_arguments(["--config", str(CONFIGS / "tiny.yaml"), *options])
+
+
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         mr_grpo.main(["--help"])
@@ -89,4 +153,5 @@ def test_accelerate_config_is_zero3_offload() -> None:
     settings = yaml.safe_load((CONFIGS / "accelerate" / "zero3_offload.yaml").read_text())
     deepspeed = settings["deepspeed_config"]
     assert settings["distributed_type"] == "DEEPSPEED" and deepspeed["zero_stage"] == 3
+    assert settings["num_processes"] == 8
     assert deepspeed["offload_optimizer_device"] == deepspeed["offload_param_device"] == "cpu"
