@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage
+from scipy import ndimage, optimize
 
 from mriqa.distortions import blur
 
@@ -53,6 +53,35 @@ def test_line_kernels_equal_distances_to_a_segment_point_by_point():
         np.testing.assert_allclose(kernel, expected / expected.sum(), atol=1e-4)
     # MATLAB: fspecial("motion", 2, 0) is [1/4, 1/2, 1/4].
     np.testing.assert_allclose(kernels[1][reach, reach - 1 : reach + 2], [0.25, 0.5, 0.25])
+
+
+def segment_kernel(length, angle, reach):
+    """1 less each pixel's distance to a segment of length - 1 through the centre, where that is positive; sum 1."""
+    y, x = np.mgrid[reach : -reach - 1 : -1, -reach : reach + 1].astype(float)
+    along = np.clip(x * math.cos(angle) + y * math.sin(angle), -(length - 1) / 2, (length - 1) / 2)
+    weights = np.maximum(0, 1 - np.hypot(x - along * math.cos(angle), y - along * math.sin(angle)))
+    return weights / weights.sum()
+
+
+@pytest.mark.parametrize("length", [1.0, 2.0, 5.0, 10.0, 19.0])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_motion_blur_spreads_a_point_along_a_segment_of_its_length(length, seed):
+    """In some direction, which is looked for, the point becomes the kernel of MATLAB's fspecial of that length."""
+    reach = 12
+    point = torch.zeros(1, 3, 2 * reach + 1, 2 * reach + 1, dtype=torch.float64)
+    point[..., reach, reach] = 1
+    generator = torch.Generator().manual_seed(seed)
+    spread = blur.motion_blur(point, torch.tensor([length], dtype=torch.float64), generator).numpy()[0]
+
+    def away(angle):
+        return float(np.abs(segment_kernel(length, angle, reach) - spread[0][::-1, ::-1]).max())
+
+    nearest = min(np.linspace(0, math.pi, 721), key=away)
+    found = optimize.minimize_scalar(
+        away, bounds=(nearest - 0.005, nearest + 0.005), method="bounded", options={"xatol": 1e-9}
+    )
+    assert found.fun < 1e-6
+    np.testing.assert_array_equal(spread, np.broadcast_to(spread[0], spread.shape))
 
 
 def test_lens_and_motion_blur_correlate_with_their_kernels(photos):

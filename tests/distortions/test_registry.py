@@ -1,3 +1,4 @@
+import csv
 import itertools
 import re
 from pathlib import Path
@@ -43,12 +44,15 @@ def seeded() -> torch.Generator:
     return torch.Generator().manual_seed(5)
 
 
-def test_registry_describes_all_25():
-    assert len(NAMES) == 25 and all(DISTORTIONS[name].name == name for name in NAMES)
-    assert [name for name in NAMES if DISTORTIONS[name].has_labels] == list(LABELLED)
-    assert {DISTORTIONS[name].category for name in NAMES} == {
-        "blur", "color", "compression", "noise", "brightness", "spatial", "sharpness_contrast",
-    }  # fmt: skip
+def test_registry_describes_all_25_as_kadid_10k_does():
+    """Names in the order of their numbers, categories, and labels where a parameter is stated for each level."""
+    with (Path(__file__).parents[1] / "reference" / "kadid_levels.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [DISTORTIONS[name].name for name in NAMES] == list(dict.fromkeys(row["name"] for row in rows))
+    assert {name: DISTORTIONS[name].category for name in NAMES} == {row["name"]: row["category"] for row in rows}
+    unstated = {row["name"] for row in rows if not row["parameter"]}
+    assert unstated == {"color_quantization", "denoise", "mean_shift", "contrast_change"}
+    assert {name for name in NAMES if not DISTORTIONS[name].has_labels} == unstated == set(NAMES) - set(LABELLED)
 
 
 @every_distortion

@@ -161,12 +161,21 @@ def test_smooth_regression_is_the_single_endpoint_counterpart_of_margin():
 
 
 def test_unified_margin_view():
-    """sum e² = 1/(2N) sum_ij (e_i - e_j)² + N ē²: regression is margin fitting plus one global offset."""
+    """sum e² = 1/(2N) sum_ij (e_i - e_j)² + N ē²: regression is margin fitting plus one global offset.
+
+    Both sides out of our rewards: -2 log of smooth regression is e_i², and of the margin reward of two images alone,
+    with one answer each, (e_i - e_j)².
+    """
     rng = np.random.default_rng(0)
-    scores, mos = rng.uniform(1, 5, 50), rng.uniform(1, 5, 50)
-    error = scores - mos
-    pairs = sum(((scores[i] - scores[j]) - (mos[i] - mos[j])) ** 2 for i, j in itertools.product(range(50), repeat=2))
-    assert np.sum(error**2) == pytest.approx(pairs / (2 * 50) + 50 * error.mean() ** 2, rel=1e-12)
+    scores, mos = rng.uniform(1.5, 4.5, 12).round(2), rng.uniform(1, 5, 12)
+    images = [{"scores": [s], "mos": y, "std": 1.0} for s, y in zip(scores.tolist(), mos.tolist())]
+    margin, smooth = load("margin"), load("regression", form="smooth")
+    squares = [-2 * math.log(call(smooth, {"i": image})["i"][0]) for image in images]
+    pairs = [
+        -2 * math.log(call(margin, {"i": images[i], "j": images[j]})["i"][0])
+        for i, j in itertools.permutations(range(12), 2)
+    ]
+    assert sum(squares) == pytest.approx(sum(pairs) / (2 * 12) + 12 * (scores - mos).mean() ** 2, rel=1e-9)
 
 
 @pytest.mark.parametrize("shift", [-0.75, 0.5])
