@@ -6,7 +6,7 @@ the one sample without which the PPC with the target is highest (PreSTA-S). For 
 its own, against the same target (PreSTA-J).
 
 Removals are those that evaluating every candidate by definition in every round gives; `screen` says how most of
-that work is saved.
+that work is saved on large sets, and `exhaustive` does it all on small ones.
 
 Legend: N samples, D feature width.
 """
@@ -29,9 +29,10 @@ from mriqa.selection.arrays import (
     check_choice,
     check_same_width,
 )
-from mriqa.selection.ppr import as_ppr, cosines
+from mriqa.selection.ppr import as_ppr
+from mriqa.selection.presta.exhaustive import Exhaustive, is_small
 from mriqa.selection.presta.moments import KeptMoments
-from mriqa.selection.presta.objectives import OBJECTIVES
+from mriqa.selection.presta.objectives import OBJECTIVES, CosineObjective
 from mriqa.selection.presta.screen import Screen
 
 Progress = Callable[[int, float], None]
@@ -102,22 +103,25 @@ def presta(
     moments = KeptMoments(features_ND, scores_N)
     if not moments.scale_D.any():
         raise SelectionError("Every source feature is the same for all samples; look at the encoder.")
-    aim = OBJECTIVES[objective](target_D)
-    screen = Screen(moments, aim)
+    aim, ppc_of = OBJECTIVES[objective](target_D), CosineObjective(target_D).values
+    search: Exhaustive | Screen = Exhaustive(moments, aim) if is_small(moments) else Screen(moments, aim)
     removed: list[int] = []
-    ppc = [cosines(moments.r_D[None], target_D)[0]]
+    ppc, now = [ppc_of(search.r_D[None])[0]], aim.values(search.r_D[None])[0]
     reason = "floor"
     while moments.count > 1 and moments.count / len(scores_N) > floor:
         if ppc[-1] >= stop:
             reason = "stop"
             break
-        place, value = screen.best()
-        if value - aim.values(moments.r_D[None])[0] <= min_gain:
+        place, value = search.best()
+        if value - now <= min_gain:
             reason = "min_gain"
             break
         removed.append(int(moments.rows_N[place]))
-        screen.remove(place)
-        ppc.append(cosines(moments.r_D[None], target_D)[0])
+        search.remove(place)
+        if isinstance(search, Screen) and is_small(moments):
+            search = Exhaustive(moments, aim)
+        now = value
+        ppc.append(value if objective == "cosine" else ppc_of(search.r_D[None])[0])
         if progress is not None:
             progress(moments.count, ppc[-1])
     return Presta(np.sort(moments.rows_N[moments.alive_N]), np.array(removed, dtype=np.int64), np.array(ppc), reason)

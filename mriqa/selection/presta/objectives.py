@@ -40,7 +40,9 @@ class CosineObjective:
 
     def values(self, r_MD: FloatArray) -> FloatArray:
         norms_M = np.sqrt(np.einsum("md,md->m", r_MD, r_MD))
-        return np.divide(r_MD @ self.target_D, norms_M, out=np.zeros_like(norms_M), where=norms_M > 0)
+        if not norms_M.all():
+            norms_M[norms_M == 0] = np.inf
+        return r_MD @ self.target_D / norms_M
 
     def gradient(self, r_D: FloatArray) -> FloatArray:
         norm = np.sqrt(np.square(r_D).sum())

@@ -29,10 +29,10 @@ from typing import NamedTuple
 import numpy as np
 
 from mriqa.selection.arrays import FloatArray, IndexArray
+from mriqa.selection.presta.exhaustive import TIE
 from mriqa.selection.presta.moments import KeptMoments
 from mriqa.selection.presta.objectives import Objective
 
-TIE = 1e-14  # removals whose values differ by less are tied, and the lowest index goes first
 LEADERS = 32  # the best by F, among which the bar is found
 PRODUCTS_COST = 1 / 16  # of new products for all samples, in exact evaluations of one
 ROWS_AT_ONCE = 64  # so that what is computed of them stays in the cache
@@ -55,6 +55,11 @@ class Screen:
     def __init__(self, moments: KeptMoments, objective: Objective):
         self.moments, self.objective = moments, objective
         self._renew()
+
+    @property
+    def r_D(self) -> FloatArray:
+        """PPR of the kept samples."""
+        return self.moments.r_D
 
     def remove(self, place: int) -> None:
         """Remove the sample at this place."""

@@ -1,5 +1,8 @@
 """PreSTA removes what evaluating every candidate by definition in every round would, on easy and on awkward sets."""
 
+import sys
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
@@ -48,13 +51,26 @@ KINDS = ["plain", "sparse", "heavy tails", "offset", "vanishing", "duplicates", 
          "two scores", "tiny scale"]  # fmt: skip
 
 
+GREEDY = sys.modules["mriqa.selection.presta.greedy"]  # `mriqa.selection.presta` is the function
+SEARCHES = {"every candidate": 1000, "screened": 0, "screened, then every candidate": 45}
+
+
+def every_candidate_up_to(count):
+    """Within it, presta evaluates every candidate of sets of that many samples, and screens those of larger ones."""
+    return mock.patch.object(GREEDY, "is_small", lambda moments: moments.count <= count)
+
+
 @pytest.mark.parametrize("objective", ["cosine", "euclidean"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_removals_equal_those_by_definition(kind, objective):
     x, y, target = rated_set(kind, n=100 if objective == "cosine" else 60, seed=KINDS.index(kind))
     kept, removed, course = presta_by_definition(x, y, target, stop=0.99, objective=objective)
-    with np.errstate(invalid="raise", divide="raise"):
-        found = presta(x, y, target, stop=0.99, objective=objective)
+    for count in SEARCHES.values():
+        with np.errstate(invalid="raise", divide="raise"), every_candidate_up_to(count):
+            check_course(presta(x, y, target, stop=0.99, objective=objective), kept, removed, course, objective)
+
+
+def check_course(found, kept, removed, course, objective):
     assert found.removed.tolist() == removed
     assert found.kept.tolist() == kept
     np.testing.assert_allclose(found.ppc, course, atol=1e-12)
@@ -74,8 +90,10 @@ def test_small_sets_down_to_a_fifth(seed, n, width, kind):
     if not np.ptp(x, axis=0).any() or not np.ptp(y):
         return
     kept, removed, _ = presta_by_definition(x, y, target, 0.2, 2.0, 1e-6)
-    found = presta(x, y, target, stop=2.0)
-    assert (found.kept.tolist(), found.removed.tolist()) == (kept, removed)
+    for count in SEARCHES.values():
+        with every_candidate_up_to(count):
+            found = presta(x, y, target, stop=2.0)
+        assert (found.kept.tolist(), found.removed.tolist()) == (kept, removed)
 
 
 @pytest.mark.parametrize("kind", ["plain", "sparse", "heavy tails", "vanishing"])
