@@ -23,7 +23,7 @@ def _selectors_in_words() -> str:
     by_score = [name for name, one in SELECTORS.items() if "scores" in one.needs and not one.needs_target]
     others = [name for name in SELECTORS if name not in (*for_target, *by_score)]
     return (
-        f"[b]{'[/b] and [b]'.join(for_target)}[/b] choose for a --target; {', '.join(by_score)} goes by score; "
+        f"[b]{'[/b] and [b]'.join(for_target)}[/b] choose for a --target; {' and '.join(by_score)} go by score; "
         f"{', '.join(others)} need neither."
     )
 
