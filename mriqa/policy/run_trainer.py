@@ -184,8 +184,8 @@ class RunTrainer(Trainer):
 
     @property
     def loss_divisor(self) -> int:
-        """By how many micro-batches of an update `policy_loss` is divided already; otherwise the Trainer divides."""
-        return self.current_gradient_accumulation_steps if getattr(self, "loss_is_scaled_for_ga", False) else 1
+        """By what `policy_loss` is divided already: 1 where the Trainer divides by the micro-batches of an update."""
+        return 1
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """Called once an update, when its gradients are there and before the optimiser steps."""

@@ -319,6 +319,10 @@ class ScoreGRPOTrainer(RunTrainer, GRPOTrainer):
         self._group_B = None if group_B is None else group_B.cpu()  # a resumed run reads it onto the accelerator
         return super()._compute_loss(model, inputs)
 
+    @property
+    def loss_divisor(self) -> int:
+        return self.current_gradient_accumulation_steps  # TRL's loss is divided by it
+
     # What can't be shared, sampled or constrained, decided once.
 
     def _why_not_shared(self) -> str | None:
