@@ -149,15 +149,9 @@ def train(arguments: MRGRPOArguments, config: ScoreGRPOConfig) -> TrainingResult
 def load_rewards(
     names: Sequence[str], options: dict[str, dict[str, object]], answer_format: AnswerFormat
 ) -> list[mriqa.reward.Reward]:
-    """The reward functions by name; ours read answers the way the model is asked to write them."""
-    rewards = []
-    for name in names:
-        own = {"answer_format": answer_format} if name in mriqa.reward.REWARDS else {}
-        try:
-            rewards.append(mriqa.reward.load(name, **{**own, **options.get(name, {})}))
-        except ValueError as error:
-            raise SettingsError(str(error)) from error
-    return rewards
+    """The reward functions by name, which read answers the way the model is asked to write them."""
+    common: dict[str, Any] = {"answer_format": answer_format}
+    return [mriqa.reward.load(name, **{**common, **options.get(name, {})}) for name in names]
 
 
 def choose_estimator(
@@ -186,10 +180,7 @@ def choose_estimator(
         processes=processes,
         comparison=arguments.comparison,
     )
-    try:
-        return ExactScoreTrainer, {"reward_table": mriqa.reward.reward_table(rewards, config.reward_weights)}
-    except ValueError as error:
-        raise SettingsError(str(error)) from error
+    return ExactScoreTrainer, {"reward_table": mriqa.reward.reward_table(rewards, config.reward_weights)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
