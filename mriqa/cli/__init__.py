@@ -12,6 +12,7 @@ import typer
 
 from mriqa import __version__
 from mriqa.cli.card import card
+from mriqa.cli.data_sets import data
 from mriqa.cli.demo_page import demo
 from mriqa.cli.evaluate import evaluate
 from mriqa.cli.push import push
@@ -56,6 +57,7 @@ def version() -> None:
 
 app.command()(score)
 app.command("eval")(evaluate)
+app.add_typer(data, name="data")
 app.command()(select)
 app.command()(serve)
 app.command()(demo)
