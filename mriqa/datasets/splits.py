@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, overload
+
+from mriqa.datasets.data_set import PARTS, DataSetError
 
 if TYPE_CHECKING:
     from mriqa.manifest import RatedImage
+
+RANDOM_SPLITS = 10
+"""As many as papers take the median of."""
 
 
 @overload
@@ -61,14 +66,45 @@ def split_by_content(
             "use fewer parts or more contents."
         )
 
-    part_of: dict[str, int] = {}
-    for part, size in enumerate(_sizes(len(contents), shares)):
-        for content in contents[len(part_of) : len(part_of) + size]:
-            part_of[content] = part
+    part_of = _dealt(contents, shares)
     parts: list[list[RatedImage]] = [[] for _ in shares]
     for row in sorted(rows, key=lambda row: (row.dataset, row.id, str(row.image))):
         parts[part_of[row.content]].append(row)
     return dict(zip(fractions, parts, strict=True)) if isinstance(fractions, Mapping) else parts
+
+
+def random_split(contents: Iterable[str], ratios: Sequence[int], index: int = 0) -> dict[str, str]:
+    """The part of each content in one of ten random splits, the same way whatever the order.
+
+    Arguments:
+        contents: names of contents (references, prompts); of pictures where each is its own content.
+        ratios: sizes of training, validation and test, or of training and test. They are exact where they sum to the
+            number of contents.
+        index: which of the ten splits, 0 to 9.
+
+    Returns:
+        content -> "training", "validation" or "test".
+
+    Raises:
+        DataSetError: there is no such split, or there are fewer contents than parts.
+    """
+    if index not in range(RANDOM_SPLITS):
+        raise DataSetError(f"There are {RANDOM_SPLITS} random splits, 0 to {RANDOM_SPLITS - 1}, and no split {index}.")
+    parts = PARTS if len(ratios) == len(PARTS) else (PARTS[0], PARTS[-1])
+    drawn = sorted(set(contents), key=lambda content: _draw(content, index))
+    if len(drawn) < len(parts):
+        raise DataSetError(f"{len(drawn)} contents can't be split into {len(parts)} parts; take a larger data set.")
+    part_of = _dealt(drawn, [ratio / sum(ratios) for ratio in ratios])
+    return {content: parts[part] for content, part in part_of.items()}
+
+
+def _dealt(contents: Sequence[str], shares: list[float]) -> dict[str, int]:
+    """The part of each content: the first ones to the first part, as many as its share says."""
+    part_of: dict[str, int] = {}
+    for part, size in enumerate(_sizes(len(contents), shares)):
+        for content in contents[len(part_of) : len(part_of) + size]:
+            part_of[content] = part
+    return part_of
 
 
 def _draw(content: str, seed: int) -> bytes:

@@ -9,8 +9,13 @@ Manifests differ from lab to lab. Accepted are JSON Lines, JSON, CSV and Parquet
     dataset  dataset, dataset_name                           optional, default: the manifest's file name
     content  content                                         optional, what the image shows, default: its id
     id       id, image_id                                    optional, default: its path
+    scale    score_scale                                     optional: "spaq", "0:100", "0:1:lower" …, see below
 
 In the layout that VisualQuality-R1 trains on, the score is the last turn of `conversations`.
+
+**The scale** is what the caller declares, else what a row declares for itself in `score_scale` (as `mriqa data prepare`
+writes it), else 1..5. It is never guessed: neither from the values nor from the data set's name, as a file that names
+a data set may hold its scores on another scale.
 
 **Where a row holds several scores**, the scale decides, as it can describe only one of them: without a declared
 `scale`, the normalised keys go first; with one, the raw keys do. Within each kind the order is the one above. `std` is
@@ -37,7 +42,7 @@ from mriqa.manifest.formats import (
     write_jsonl,
     write_records,
 )
-from mriqa.manifest.rows import Layout, RatedImage, RowError, portable_path, shortened
+from mriqa.manifest.rows import Layout, NoScoreError, RatedImage, RowError, portable_path, shortened
 from mriqa.manifest.scales import NAMED_SCALES, Scale, resolve_scale
 
 if TYPE_CHECKING:
@@ -82,7 +87,8 @@ def read_manifest(
         image_root: folder that relative image paths start from and that no image may lie outside of, be it through
             `..`, an absolute path or a symbolic link. Default: the manifest's folder.
         scale: the scale of the scores: a `Scale`, a name of `NAMED_SCALES`, "LOW:HIGH", "LOW:HIGH:lower", or a mapping
-            from dataset names to these. Default: 1..5, higher is better. Never guessed from the values.
+            from dataset names to these. Default: each row's `score_scale`, and where it has none, 1..5, higher is
+            better. Never guessed from the values.
         dataset: name for rows that carry none.
         image_key, score_key, std_key: the one key to read instead of the known ones (see above).
         on_bad_row: "fail" raises on any bad row; "skip" leaves bad rows out and lists them in a rejects file. Bad are:
@@ -109,6 +115,7 @@ def read_manifest(
     rows: dict[int, RatedImage] = {}
     bad: list[BadRow] = []
     lines_by_id: dict[str, int] = {}
+    unrated = 0
     for number, record in enumerate(records):
         try:
             row = layout.interpret(record)
@@ -117,7 +124,14 @@ def read_manifest(
             lines_by_id[row.id] = record.line
             rows[number] = row
         except RowError as error:
+            unrated += isinstance(error, NoScoreError)
             bad.append(BadRow(path, record.line, str(error), record.row))
+    if unrated == len(records):
+        raise ManifestError(
+            f"No row of manifest {path} has a human score ({bad[0].reason}): it can be scored, but neither trained on "
+            "nor evaluated against; name a manifest with scores, or their key.",
+            bad,
+        )
     if check_images:
         reasons = _unreadable(row.image for row in rows.values())
         for number in [number for number, row in rows.items() if row.image in reasons]:

@@ -62,19 +62,21 @@ MOS = Scale()
 NAMED_SCALES: dict[str, Scale] = {
     "mos": MOS,
     "koniq10k": MOS,  # column MOS of the published scores
-    "koniq10k_zscore": Scale(0, 100),  # column MOS_zscore
+    "koniq10k_zscore": Scale(0, 100),  # column MOS_zscore, and MOS of the file with the official split
     "spaq": Scale(0, 100),
-    "livew": Scale(0, 100),  # LIVE In the Wild (CLIVE)
+    "livec": Scale(0, 100),
+    "livew": Scale(0, 100),  # another name for the same: LIVE In the Wild (CLIVE)
     "flive": Scale(0, 100),
     "agiqa3k": Scale(0, 5),
     "bid": Scale(0, 5),
     "kadid10k": MOS,  # its "dmos" column is higher for better images
     "tid2013": Scale(0, 9),
     "csiq": Scale(0, 1, "lower"),
+    "live": Scale(-3, 112, "lower"),  # realigned DMOS have no fixed ends: what was observed, to the next integers
+    "pipal": Scale(916, 1836),  # nor have Elo ratings
     "uhdiqa": Scale(0, 1),
 }
-"""Scales of datasets as their authors publish the scores, used only where the caller names them. PIPAL is missing on
-purpose: Elo ratings have no fixed range."""
+"""Scales of datasets as their authors publish the scores, used where the caller or a row's `score_scale` names them."""
 
 
 def resolve_scale(scale: Scale | str | None) -> Scale:
