@@ -28,7 +28,7 @@ import numpy as np
 from mriqa.embedded.dataset import FREQUENCIES, DatasetSettings, build_dataset
 from mriqa.eval import metrics, write_json
 from mriqa.features import extract, load_encoder
-from mriqa.files import replacing
+from mriqa.files import write_text
 from mriqa.manifest import RatedImage, read_manifest
 from mriqa.selection import load, ppc, ppr, presta
 from mriqa.selection.kmm import kmm_weights
@@ -211,8 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = {key: str(value) for key, value in vars(arguments).items()}
         write_json({"results": results, "settings": settings}, arguments.output / "results.json")
     text = table(results)
-    with replacing(arguments.output / "results.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(text, arguments.output / "results.md")
     print(text)
     return 0
 

@@ -49,7 +49,7 @@ from mriqa.conord.video_frames import VideoSettings, check_video
 from mriqa.datasets.splits import split_by_content
 from mriqa.errors import UserError
 from mriqa.eval import metrics
-from mriqa.files import replacing, write_json
+from mriqa.files import write_json, write_text
 from mriqa.heads import HeadError, RankIndex, ReferencePoints
 from mriqa.images import load_image
 from mriqa.manifest import ManifestError, RatedImage
@@ -129,8 +129,7 @@ def open_run(settings: Settings, accelerator: Accelerator) -> Run:
     refuse_another_run(run.folder, resolved)
     accelerator.wait_for_everyone()  # nobody may write before everybody has looked
     if accelerator.is_main_process:
-        with replacing(run.folder / SETTINGS_FILE) as temporary:
-            temporary.write_text(yaml.safe_dump(resolved, sort_keys=False), encoding="utf-8")
+        write_text(yaml.safe_dump(resolved, sort_keys=False), run.folder / SETTINGS_FILE)
     return run
 
 
@@ -310,8 +309,7 @@ def summarise(run: Run) -> dict[str, Any]:
         middle = f"{median[name]:.3f}" if values else "undefined"
         lines.append(f"| {name.upper()} | {middle} | {mean} | {len(values)} |")
     text = "\n".join(lines) + "\n"
-    with replacing(run.folder / "results.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(text, run.folder / "results.md")
     print(text)
     return summary
 

@@ -23,12 +23,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from mriqa.conord.model import ConOrdModel, View, to_device
 from mriqa.conord.ranked_sets import Drawn
+from mriqa.files import replacing
 from mriqa.heads.center import ReferencePoints
 from mriqa.heads.inputs import HeadError
 from mriqa.heads.ordinal_contrast import conord_loss
 from mriqa.heads.pairs import RankDistance
 from mriqa.heads.weightings import LearnableWeighting
-from mriqa.manifest.formats import write_atomically
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -188,8 +188,8 @@ def _keep(path: Path, objective: Objective, optimizer: torch.optim.Optimizer, hi
     for place, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{place}.{name}": tensor for name, tensor in state.items()}
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda partial: save_file(contiguous, partial, {"history": json.dumps(history)}))
+    with replacing(path, sync=True) as temporary:
+        save_file(contiguous, temporary, {"history": json.dumps(history)})
 
 
 def _restore(path: Path, objective: Objective, optimizer: torch.optim.Optimizer) -> list[dict[str, float]]:

@@ -11,7 +11,6 @@ Training, validation and test share no content.
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -25,6 +24,7 @@ from mriqa.distortions import DISTORTIONS, distort
 from mriqa.distortions.levels import LABELLED, mean_mos, rater_std
 from mriqa.embedded.contents import Content, folder_photographs, procedural_scenes, random_crop, wheel_photographs
 from mriqa.embedded.parallel import map_threads
+from mriqa.files import write_json
 from mriqa.manifest import RatedImage, write_manifest
 
 SETTINGS_FILE = "dataset.json"
@@ -113,9 +113,7 @@ def build_dataset(folder: str | Path, settings: DatasetSettings | None = None, w
             lambda group: _write_group(group, folder, settings), groups, f"{split} pictures", "content", workers
         )
         write_manifest([row for group in written for row in group], folder / f"{split}.jsonl")
-    partial = finished.with_suffix(".partial")
-    partial.write_text(json.dumps(_as_json(settings), indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, finished)
+    write_json(_as_json(settings), finished)
     return paths
 
 

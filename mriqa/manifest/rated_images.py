@@ -28,13 +28,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from mriqa.files import write_jsonl
 from mriqa.images import ImageError, load_image
 from mriqa.manifest.formats import (
     BadRow,
     ManifestError,
     read_records,
-    write_atomically,
-    write_jsonl,
     write_records,
 )
 from mriqa.manifest.rows import Layout, RatedImage, RowError, portable_path, shortened
@@ -259,8 +258,7 @@ def _write_rejects(bad: list[BadRow], path: Path) -> None:
         for row in bad
     ]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda partial: write_jsonl(rows, partial))
+        write_jsonl(rows, path, ensure_ascii=False, sync=True)
     except OSError as error:
         raise ManifestError(
             f"The rejects file {path} cannot be written ({error}); name another with rejects_path."

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from accelerate import PartialState
 
 from mriqa.answers import AnswerFormat, load_format
+from mriqa.files import write_json
 from mriqa.manifest import ManifestError, RatedImage, read_manifest
 from mriqa.models import load_scoring_settings, load_vlm
 from mriqa.policy.cached_tower import cache_towers
@@ -172,18 +171,14 @@ def close_run(trainer: Any, config: Any, started: float) -> TrainingResult:
 def write_training_log(path: Path, trainer: Trainer, seconds: float) -> None:
     """Write the log of a run as JSON: every logged step, the best checkpoint, the time it took. NaN becomes null."""
     state = trainer.state
-    history = [
-        {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in entry.items()}
-        for entry in state.log_history
-    ]
     content = {
         "seconds": round(seconds, 1),
         "steps": state.global_step,
         "best_step": state.best_global_step,
-        "best_metric": state.best_metric if state.best_metric is None or math.isfinite(state.best_metric) else None,
-        "history": history,
+        "best_metric": state.best_metric,
+        "history": state.log_history,
     }
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(content, path, indent=1)
 
 
 def uses_embedded(arguments: RunArguments) -> bool:

@@ -68,7 +68,7 @@ def test_every_container(folder, suffix):
     assert read_manifest(folder / "new" / f"again{suffix}", image_root=folder) == expected
     write_manifest(rows, folder / f"here{suffix}")
     assert read_manifest(folder / f"here{suffix}") == expected
-    assert not list(folder.rglob("*.partial"))
+    assert not list(folder.rglob(".*"))
 
 
 def test_defaults(folder):
@@ -332,7 +332,7 @@ def test_failed_write_leaves_the_old_file(folder, monkeypatch):
     def full_disk(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mriqa.manifest.formats.os.fsync", full_disk)
+    monkeypatch.setattr("os.fsync", full_disk)
     with pytest.raises(OSError, match="No space"):
         write_manifest(rows[:1], folder / "kept.jsonl")
     assert (folder / "kept.jsonl").read_text() == before and not list(folder.glob(".*"))
