@@ -26,7 +26,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from mriqa.files import write_jsonl
 from mriqa.images import ImageError, load_image
@@ -39,9 +39,6 @@ from mriqa.manifest.formats import (
 from mriqa.manifest.rows import Layout, RatedImage, RowError, portable_path, shortened
 from mriqa.manifest.scales import NAMED_SCALES, Scale, resolve_scale
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
 __all__ = [
     "NAMED_SCALES",
     "BadRow",
@@ -50,7 +47,6 @@ __all__ = [
     "Scale",
     "read_manifest",
     "resolve_scale",
-    "to_dataset",
     "write_manifest",
 ]
 
@@ -167,46 +163,6 @@ def write_manifest(rows: Sequence[RatedImage], path: str | Path) -> None:
         for row in rows
     ]
     write_records(records, path)
-
-
-def to_dataset(rows: Sequence[RatedImage]) -> Dataset:
-    """A `datasets.Dataset` with columns image, mos, std, image_id, dataset and content; images are decoded on access.
-
-    The table stores paths, and a transform turns them into RGB Pillow images as rows are read, by the same rules as
-    everywhere (`mriqa.images`). The `datasets.Image` feature is lazy as well, but decodes by rules of its own: 16-bit
-    images come out clipped, CMYK and transparent ones in their own mode. The transform outlives `select`, `shuffle`
-    and `train_test_split`; do other work on the columns before, not with `map` after.
-    """
-    from datasets import Dataset, Features, Value
-
-    text, number = Value("string"), Value("float64")
-    table = Dataset.from_dict(
-        {
-            "image": [str(row.image) for row in rows],
-            "mos": [row.mos for row in rows],
-            "std": [row.std for row in rows],
-            "image_id": [row.id for row in rows],
-            "dataset": [row.dataset for row in rows],
-            "content": [row.content for row in rows],
-        },
-        Features(
-            {
-                "image": text,
-                "mos": number,
-                "std": number,
-                "image_id": text,
-                "dataset": text,
-                "content": text,
-            }
-        ),
-    )
-    return table.with_transform(_decode_images)
-
-
-def _decode_images(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    if "image" not in batch:
-        return batch
-    return {**batch, "image": [load_image(path) for path in batch["image"]]}
 
 
 def _unreadable(images: Iterable[Path]) -> dict[Path, str]:

@@ -5,7 +5,6 @@ import json
 import math
 from pathlib import Path
 
-import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -18,7 +17,6 @@ from mriqa.manifest import (
     Scale,
     read_manifest,
     resolve_scale,
-    to_dataset,
     write_manifest,
 )
 
@@ -343,21 +341,6 @@ def test_nothing_to_write(folder):
         write_manifest([], folder / "m.jsonl")
     with pytest.raises(ManifestError, match="written to one of"):
         write_manifest(read_manifest(write(folder, ROWS)), folder / "m.xlsx")
-
-
-def test_dataset_decodes_on_access(folder):
-    deep_HW = np.array([[0, 32768, 65535]], dtype=np.uint16)
-    Image.fromarray(deep_HW).save(folder / "b.png")
-    rows = read_manifest(write(folder, [*ROWS, {"image": "b.png", "mos": 2, "std": 1}]))
-    dataset = to_dataset(rows)
-    (folder / "a.png").unlink()  # not needed until its row is read
-    assert dataset.column_names == ["image", "mos", "std", "image_id", "dataset", "content"]
-    row = dataset.select([2])[0]
-    assert row["image"].mode == "RGB" and np.asarray(row["image"])[0, :, 0].tolist() == [0, 128, 255]
-    assert (row["mos"], row["std"], row["image_id"], row["content"]) == (2.0, 1.0, "b.png", "b.png")
-    assert [image.size for image in dataset[1:3]["image"]] == [(8, 6), (3, 1)]
-    with pytest.raises(ValueError, match="does not exist"):
-        dataset[0]
 
 
 @pytest.mark.skipif(not LAB.is_file(), reason="../shared/data/hevc_lab_mos is not here")
