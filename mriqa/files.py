@@ -7,7 +7,7 @@ whole. A process that is killed may leave the hidden file behind.
 `sync=True` also waits until the bytes are on the disk, so that not even a power cut leaves a name without its content,
 and a full network disk is noticed. It costs milliseconds a file; leave it out for what is quickly made again.
 
-Imports nothing of ours.
+Imports nothing of ours but `mriqa.errors`.
 """
 
 from __future__ import annotations
@@ -22,50 +22,66 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mriqa.errors import UserError
+
 AnyPath = str | os.PathLike[str]
+
+
+class WriteError(UserError, OSError):
+    """A file or folder that cannot be written; with `errno`, `strerror` and `filename` as any OSError."""
+
+    def __str__(self) -> str:
+        return f"{self.filename} cannot be written ({self.strerror}): see to that, or name another place."
 
 
 @contextmanager
 def replacing(path: AnyPath, *, sync: bool = False, parents: bool = True) -> Iterator[Path]:
     """A hidden path to write a file to; it takes the place of `path` if the block ends without an error.
 
-    The hidden path has the suffix of `path`, for writers that go by it. `parents` makes missing folders; without it a
-    folder that is gone raises FileNotFoundError.
+    The hidden path has the suffix of `path`, for writers that go by it. `parents` makes missing folders.
+
+    Raises:
+        WriteError: the disk is full or cannot be written to.
+        FileNotFoundError: the folder is gone, and `parents` is off.
     """
     path = Path(path)
-    if parents:
-        path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(path)
-    try:
-        yield temporary
-        if sync:
-            flush_to_disk(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with _failures_named(path):
+        if parents:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            if sync:
+                flush_to_disk(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def new_folder(path: AnyPath, *, overwrite: bool = False, sync: bool = False) -> Iterator[Path]:
     """An empty hidden folder to fill; it gets the name `path` if the block ends without an error.
 
-    A folder that is there already stays as it is and raises OSError at the end of the block, unless it is empty or
-    `overwrite` says to replace it. Replacing takes two renames: a process killed between them leaves the former folder
-    under its hidden name only.
+    Replacing takes two renames: a process killed between them leaves the former folder under a hidden name only.
+
+    Raises:
+        WriteError: the disk is full or cannot be written to; or the folder is there already, holds something and
+            `overwrite` does not say to replace it (this shows at the end of the block).
     """
     path = Path(path)
     temporary = _beside(path)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        if sync:
-            flush_to_disk(temporary)
-        if overwrite and path.is_dir():
-            _swap(temporary, path)
-        else:
-            temporary.rename(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with _failures_named(path):
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            if sync:
+                flush_to_disk(temporary)
+            if overwrite and path.is_dir():
+                _swap(temporary, path)
+            else:
+                temporary.rename(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(text: str, path: AnyPath, *, sync: bool = False, parents: bool = True) -> None:
@@ -108,6 +124,17 @@ def remove_folder(path: AnyPath) -> None:
     gone = _beside(Path(path))
     Path(path).rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
+
+
+@contextmanager
+def _failures_named(path: Path) -> Iterator[None]:
+    """Errors of the disk become WriteErrors about `path`; a folder that is gone stays a FileNotFoundError."""
+    try:
+        yield
+    except (UserError, FileNotFoundError):
+        raise
+    except OSError as error:
+        raise WriteError(error.errno or 0, error.strerror or str(error), str(path)) from error
 
 
 def _beside(path: Path) -> Path:

@@ -52,7 +52,7 @@ from mriqa.eval import metrics
 from mriqa.files import write_json, write_text
 from mriqa.heads import HeadError, RankIndex, ReferencePoints
 from mriqa.images import load_image
-from mriqa.manifest import ManifestError, RatedImage
+from mriqa.manifest import RatedImage
 from mriqa.progress import with_progress
 
 SETTINGS_FILE, RESULT_FILE, CHECKPOINT_FILE = "resolved_config.yaml", "result.json", "checkpoint.safetensors"
@@ -82,10 +82,7 @@ class Run:
             return torch.arange(self.train_count), torch.arange(self.train_count, len(self.rows))
         place = {row.id: index for index, row in enumerate(self.rows)}
         share = self.settings.test_share
-        try:
-            parts = split_by_content(self.rows, [1 - share, share], seed=seed)
-        except ValueError as error:
-            raise HeadError(str(error)) from error
+        parts = split_by_content(self.rows, [1 - share, share], seed=seed)
         first, second = (torch.tensor([place[row.id] for row in part]) for part in parts)
         return first, second
 
@@ -153,19 +150,14 @@ def refuse_another_run(folder: Path, resolved: dict[str, Any]) -> None:
 
 def read_set(settings: Settings, manifest: str) -> RankedSet:
     """A manifest's rows, each picture or video opened once to be sure."""
-    try:
-        ranked = read_ranked(
-            manifest,
-            image_root=settings.image_root,
-            scale=settings.scale,
-            score_key=settings.score_key,
-            vector=settings.vector,
-            on_bad_row=settings.on_bad_row,  # type: ignore[arg-type]  # checked
-        )
-    except ManifestError:
-        raise
-    except ValueError as error:  # an option with an impossible value
-        raise HeadError(str(error)) from error
+    ranked = read_ranked(
+        manifest,
+        image_root=settings.image_root,
+        scale=settings.scale,
+        score_key=settings.score_key,
+        vector=settings.vector,
+        on_bad_row=settings.on_bad_row,  # type: ignore[arg-type]  # checked
+    )
     open_once: Callable[[Path], object] = check_video if ranked.video else load_image
     with ThreadPoolExecutor(max(1, settings.workers)) as pool:
         checked = pool.map(open_once, [row.image for row in ranked.rows])

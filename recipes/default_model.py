@@ -63,7 +63,6 @@ def run(arguments: argparse.Namespace) -> Path:
     from mriqa.embedded import DatasetSettings, prepare
     from mriqa.embedded.packaged import default_model_folder
     from mriqa.files import new_folder, write_json, write_text
-    from mriqa.policy.checks import SettingsError
     from mriqa.training.runs import MODEL_DIR
 
     output: Path = arguments.output
@@ -76,10 +75,7 @@ def run(arguments: argparse.Namespace) -> Path:
         seed=arguments.seed,
     )
     training, model_dir = output / "training", output / "model"
-    try:
-        prepared = prepare(output / "embedded", settings=settings)
-    except ValueError as error:
-        raise SettingsError(str(error)) from error
+    prepared = prepare(output / "embedded", settings=settings)
     if not (training / MODEL_DIR).is_dir():
         options = [
             "--config",

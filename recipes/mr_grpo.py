@@ -161,10 +161,7 @@ def load_rewards(
     rewards = []
     for name in names:
         own = {"answer_format": answer_format} if name in mriqa.reward.REWARDS else {}
-        try:
-            rewards.append(mriqa.reward.load(name, **{**own, **options.get(name, {})}))
-        except ValueError as error:
-            raise SettingsError(str(error)) from error
+        rewards.append(mriqa.reward.load(name, **{**own, **options.get(name, {})}))
     return rewards
 
 
@@ -177,11 +174,7 @@ def choose_estimator(
     if name != "exact":
         raise SettingsError(f'estimator is "sampled" or "exact", not "{name}".')
     check_exact(config)
-    try:
-        table = mriqa.reward.reward_table(rewards, config.reward_weights)
-    except ValueError as error:
-        raise SettingsError(str(error)) from error
-    return ExactScoreTrainer, {"reward_table": table}
+    return ExactScoreTrainer, {"reward_table": mriqa.reward.reward_table(rewards, config.reward_weights)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

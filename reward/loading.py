@@ -15,6 +15,7 @@ from typing import Any
 
 from mriqa.choices import check_choice
 
+from .checks import RewardError
 from .format import FormatReward
 from .margin import MarginReward
 from .ranking import RankingReward
@@ -45,7 +46,7 @@ def load(name: str, **options: Any) -> Reward:
         `GRPOConfig(reward_weights=[…])`.
 
     Raises:
-        ValueError: unknown name, option or option value; a file or function that is not there.
+        ChoiceError, RewardError: unknown name, option or option value; a file or function that is not there.
 
     Example:
         >>> reward = load("regression", form="smooth")
@@ -64,9 +65,9 @@ def _load_from_file(spec: str, options: dict[str, Any]) -> Reward:
     file, _, function_name = spec.rpartition(":") if ".py:" in spec else (spec, "", "")
     path = Path(file).expanduser().resolve()
     if not function_name:
-        raise ValueError(f"Reward {spec!r} names no function; write it as {file}:function.")
+        raise RewardError(f"Reward {spec!r} names no function; write it as {file}:function.")
     if not path.is_file():
-        raise ValueError(f"Reward {spec!r}: there is no file {path}.")
+        raise RewardError(f"Reward {spec!r}: there is no file {path}.")
 
     module = _execute(path)
     functions = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
@@ -75,7 +76,7 @@ def _load_from_file(spec: str, options: dict[str, Any]) -> Reward:
 
     parameters = inspect.signature(function).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        raise ValueError(
+        raise RewardError(
             f"Reward {spec!r} must accept **kwargs: it is called with prompts, completions and every dataset column."
         )
     for option in options:

@@ -56,7 +56,7 @@ def card(
     from mriqa.hub import HubError, check_repo, read_run, write_card
     from mriqa.hub.run import CARD_FILE
 
-    with plain_errors(OSError):
+    with plain_errors():
         if repo is not None:
             check_repo(repo)
         found = read_run(run)

@@ -91,7 +91,7 @@ def select(
     from mriqa.selection.mixture.choice import Choice, choose
     from mriqa.selection.mixture.selection_files import column_of, write_subset
 
-    with plain_errors(ValueError, OSError):
+    with plain_errors():
         check_output(out, overwrite, SUFFIXES)
         if report is not None:
             check_output(report, overwrite, (".png",))
@@ -149,17 +149,21 @@ def _budget(text: str) -> int | float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"A budget is a count such as 500 or a fraction such as 0.2, not {text!r}.") from None
+        from mriqa.selection.inputs_check import SelectionError
+
+        raise SelectionError(f"A budget is a count such as 500 or a fraction such as 0.2, not {text!r}.") from None
 
 
 def _options(pairs: list[str]) -> dict[str, Any]:
     import yaml
 
+    from mriqa.selection.inputs_check import SelectionError
+
     options = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not (name and equals):
-            raise ValueError(f"An option of the selector is written as NAME=VALUE, not {pair!r}.")
+            raise SelectionError(f"An option of the selector is written as NAME=VALUE, not {pair!r}.")
         options[name] = yaml.safe_load(value)
     return options
 

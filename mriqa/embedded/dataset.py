@@ -22,7 +22,14 @@ from PIL import Image
 
 from mriqa.distortions import DISTORTIONS, distort
 from mriqa.distortions.levels import LABELLED, mean_mos, rater_std
-from mriqa.embedded.contents import Content, folder_photographs, procedural_scenes, random_crop, wheel_photographs
+from mriqa.embedded.contents import (
+    Content,
+    EmbeddedDataError,
+    folder_photographs,
+    procedural_scenes,
+    random_crop,
+    wheel_photographs,
+)
 from mriqa.embedded.parallel import map_threads
 from mriqa.files import write_json
 from mriqa.manifest import RatedImage, write_manifest
@@ -70,7 +77,9 @@ class DatasetSettings:
     def __post_init__(self) -> None:
         for name in self.distortions:
             if name not in LABELLED:
-                raise ValueError(f"There are no labels for a distortion {name!r}; choose among {', '.join(LABELLED)}.")
+                raise EmbeddedDataError(
+                    f"There are no labels for a distortion {name!r}; choose among {', '.join(LABELLED)}."
+                )
 
 
 @dataclass(frozen=True)
@@ -94,14 +103,16 @@ def build_dataset(folder: str | Path, settings: DatasetSettings | None = None, w
     """Write pictures and manifests under ``folder``; a folder that already holds this very data set is reused.
 
     Raises:
-        ValueError: too few usable photographs, or the folder holds a data set made with other settings.
+        EmbeddedDataError: too few usable photographs, or the folder holds a data set made with other settings.
     """
     folder, settings = Path(folder), settings or DatasetSettings()
     paths = DatasetPaths(*(folder / f"{split}.jsonl" for split in SHARES))
     finished = folder / SETTINGS_FILE
     if finished.is_file():
         if json.loads(finished.read_text(encoding="utf-8")) != _as_json(settings):
-            raise ValueError(f"{folder} holds a data set made with other settings; name another folder or delete it")
+            raise EmbeddedDataError(
+                f"{folder} holds a data set made with other settings; name another folder or delete it"
+            )
         return paths
 
     (folder / "images").mkdir(parents=True, exist_ok=True)

@@ -53,7 +53,7 @@ def prepare(
         distortions: names out of `mriqa.distortions.levels.LABELLED`, if not the default ones.
         settings: all of it; the four above don't count where this is given.
 
-    Raises ValueError for a distortion without labels, too few photographs, or a folder made with other settings.
+    Raises EmbeddedDataError for a distortion without labels, too few photographs, or a folder made with other settings.
     """
     folder = Path(folder)
     if settings is None:

@@ -70,9 +70,12 @@ def stream_records(path: Path) -> Iterator[Record]:
     if not path.is_file():
         raise ManifestError(f"Manifest {path} does not exist.")
     empty = True
-    for record in readers[path.suffix.lower()](path) if path.stat().st_size else ():
-        empty = False
-        yield record
+    try:
+        for record in readers[path.suffix.lower()](path) if path.stat().st_size else ():
+            empty = False
+            yield record
+    except OSError as error:
+        raise ManifestError(f"Manifest {path} cannot be read ({error.strerror}); see to that, or copy it.") from error
     if empty:
         raise ManifestError(f"Manifest {path} is empty: it needs at least one row with an image and a score.")
 

@@ -90,11 +90,11 @@ def read_manifest(
     Raises:
         ManifestError: the manifest is missing, empty, malformed or, after skipping, without any good row; with "fail",
             any row is bad. The bad rows are in the exception's `bad_rows`.
-        ValueError: an option has an impossible value.
+        ScaleError: `scale` is none.
     """
     path = Path(path)
     if on_bad_row not in ("fail", "skip"):
-        raise ValueError(f"on_bad_row is 'fail' or 'skip', not {on_bad_row!r}.")
+        raise ManifestError(f"on_bad_row is 'fail' or 'skip', not {on_bad_row!r}.")
     records = read_records(path)
     root = Path(image_root if image_root is not None else path.parent).resolve()
     if not root.is_dir():
@@ -217,7 +217,7 @@ def _write_rejects(bad: list[BadRow], path: Path) -> None:
         write_jsonl(rows, path, ensure_ascii=False, sync=True)
     except OSError as error:
         raise ManifestError(
-            f"The rejects file {path} cannot be written ({error}); name another with rejects_path."
+            f"The rejects file {path} cannot be written ({error.strerror}); name another with rejects_path."
         ) from error
 
 

@@ -28,7 +28,7 @@ def parse(options: tuple[type, ...], description: str | None, argv: Sequence[str
     parser = TrlParser(classes, usage=USAGE, description=description, formatter_class=HelpFormatter)
     try:
         return parser.parse_args_and_config(argv)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError) as error:  # TRL's and transformers' own ways to refuse an option or a YAML file
         raise SettingsError(str(error)) from error
 
 

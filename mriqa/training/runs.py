@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate import PartialState
 
-from mriqa.answers import AnswerFormat, load_format
+from mriqa.answers import AnswerFormat, AnswerFormatError, load_format
 from mriqa.files import write_json
-from mriqa.manifest import ManifestError, RatedImage, read_manifest
+from mriqa.manifest import RatedImage, read_manifest
 from mriqa.models import load_scoring_settings, load_vlm
 from mriqa.policy.cached_tower import cache_towers
 from mriqa.policy.checkpoints import REPLACED, STAGING, find_checkpoint, one_per_disk, restore_replaced
@@ -81,20 +81,13 @@ def read_format(arguments: RunArguments) -> AnswerFormat:
     """The prompt and answer grammar that `prompt_mode` names. Raises SettingsError where there is no such one."""
     try:
         return load_format(arguments.prompt_mode)
-    except ValueError as error:
+    except AnswerFormatError as error:
         raise SettingsError(f"prompt_mode: {error}") from error
 
 
 def read_images(arguments: RunArguments, path: str, name: str) -> list[RatedImage]:
     """The rated images of manifest `path`, on the 1..5 scale, checked; `name` is the option to blame."""
-    try:
-        rows = read_manifest(
-            path, image_root=arguments.image_root, scale=arguments.scale, on_bad_row=arguments.on_bad_row
-        )
-    except ManifestError:
-        raise
-    except ValueError as error:  # an option with an impossible value
-        raise SettingsError(f"{name}: {error}") from error
+    rows = read_manifest(path, image_root=arguments.image_root, scale=arguments.scale, on_bad_row=arguments.on_bad_row)
     check_images(rows, name)
     return rows
 
