@@ -75,7 +75,9 @@ def stream_records(path: Path) -> Iterator[Record]:
             empty = False
             yield record
     except OSError as error:
-        raise ManifestError(f"Manifest {path} cannot be read ({error.strerror}); see to that, or copy it.") from error
+        raise ManifestError(
+            f"Manifest {path} cannot be read ({error.strerror or error}); see to that, or copy it."
+        ) from error
     if empty:
         raise ManifestError(f"Manifest {path} is empty: it needs at least one row with an image and a score.")
 

@@ -336,6 +336,16 @@ def test_failed_write_leaves_the_old_file(folder, monkeypatch):
     assert (folder / "kept.jsonl").read_text() == before and not list(folder.glob(".*"))
 
 
+def test_a_manifest_that_may_not_be_read_is_one_sentence(folder, monkeypatch):
+    def forbidden(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    path = write(folder, ROWS)
+    monkeypatch.setattr(Path, "open", forbidden)
+    with pytest.raises(ManifestError, match=r"cannot be read \(Permission denied\)"):
+        read_manifest(path)
+
+
 def test_nothing_to_write(folder):
     with pytest.raises(ManifestError, match="no rated images"):
         write_manifest([], folder / "m.jsonl")
