@@ -7,7 +7,6 @@ machine does meets them alike, and a claim compares their medians.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import statistics
@@ -16,6 +15,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+from mriqa.files import write_json
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,4 @@ def write(claims: Sequence[Claim], path: Path | None) -> None:
     """Print the claims, and write them to `path`, where there is one, as a JSON list."""
     print("\n".join(map(str, claims)))
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        entries = [{**asdict(claim), "ratio": claim.ratio} for claim in claims]
-        path.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+        write_json([{**asdict(claim), "ratio": claim.ratio} for claim in claims], path)

@@ -62,8 +62,7 @@ def run(arguments: argparse.Namespace) -> Path:
 
     from mriqa.embedded import DatasetSettings, prepare
     from mriqa.embedded.packaged import default_model_folder
-    from mriqa.files import replacing, write_json
-    from mriqa.policy.checks import SettingsError
+    from mriqa.files import new_folder, write_json, write_text
     from mriqa.training.runs import MODEL_DIR
 
     output: Path = arguments.output
@@ -76,10 +75,7 @@ def run(arguments: argparse.Namespace) -> Path:
         seed=arguments.seed,
     )
     training, model_dir = output / "training", output / "model"
-    try:
-        prepared = prepare(output / "embedded", settings=settings)
-    except ValueError as error:
-        raise SettingsError(str(error)) from error
+    prepared = prepare(output / "embedded", settings=settings)
     if not (training / MODEL_DIR).is_dir():
         options = [
             "--config",
@@ -94,17 +90,15 @@ def run(arguments: argparse.Namespace) -> Path:
         options += ["--max_steps", str(arguments.max_steps)] if arguments.max_steps else []
         sft.train(*sft.parse_arguments(options))
     if not model_dir.is_dir():
-        with replacing(model_dir) as staged:
+        with new_folder(model_dir) as staged:
             _pack(training / MODEL_DIR, staged)
     strengths = _strengths(model_dir, output / "strengths", settings)
     write_json(strengths, output / "strengths.json")
-    with replacing(model_dir / "README.md") as staged:
-        staged.write_text(_card(strengths, settings, arguments.credit, arguments.eval), encoding="utf-8")
+    write_text(_card(strengths, settings, arguments.credit, arguments.eval), model_dir / "README.md")
     print(f"The model is in {model_dir}: mriqa score PICTURES --model {model_dir}")
     if arguments.install:
-        with replacing(default_model_folder()) as staged:
-            shutil.copytree(model_dir, staged)
-            shutil.rmtree(default_model_folder(), ignore_errors=True)
+        with new_folder(default_model_folder(), overwrite=True) as staged:
+            shutil.copytree(model_dir, staged, dirs_exist_ok=True)
         print(f"It is also in {default_model_folder()}.")
     return model_dir
 

@@ -111,7 +111,7 @@ def prepare_data_set(
     from mriqa.progress import with_progress
     from mriqa.scoring.jobs.tables import check_output
 
-    with plain_errors(OSError):
+    with plain_errors():
         check_output(out, overwrite, SUFFIXES)
         prepared = prepare(
             name,

@@ -73,7 +73,7 @@ def demo(
 
         from mriqa.serving.limits import MIB, Limits
 
-        with plain_errors(ValueError):
+        with plain_errors():
             token = token_for(host, token_file)
             file_bytes = max_file_mib * MIB
             limits = Limits(

@@ -103,7 +103,6 @@ def _report(
 ) -> None:
     """The measures to the terminal, and to the files asked for."""
     from mriqa.eval import evaluate_scores, print_table, write_json
-    from mriqa.scoring.jobs.tables import OutputError
 
     predicted, mos = [score.score for score in scores], [row.mos for row in rows]
     std = [math.nan if row.std is None else row.std for row in rows]
@@ -118,15 +117,12 @@ def _report(
     if "mean" in measures:
         named["mean of data sets"] = measures["mean"]
     print_table(named, title=f"{settings['model']} on {settings['manifest']}")
-    try:
-        if out is not None:
-            write_json({**measures, "settings": settings}, out)
-        if plot is not None and measures["n_parsed"] >= 2:
-            from mriqa.eval.plots import scatter
+    if out is not None:
+        write_json({**measures, "settings": settings}, out)
+    if plot is not None and measures["n_parsed"] >= 2:
+        from mriqa.eval.plots import scatter
 
-            scatter(predicted, mos, plot, hue=datasets if len(set(datasets)) > 1 else None)
-    except OSError as error:
-        raise OutputError(f"The results cannot be written: {error.strerror or error} ({error.filename}).") from error
+        scatter(predicted, mos, plot, hue=datasets if len(set(datasets)) > 1 else None)
     if plot is not None and measures["n_parsed"] < 2:
         say("No plot: fewer than two images have a score.")
 
@@ -138,7 +134,7 @@ def _scale(name: str | None, low: float | None, high: float | None, direction: s
     parts = (low, high, direction)
     if name is not None and any(part is not None for part in parts):
         raise typer.BadParameter("give either --scale or --scale-low, --scale-high, --scale-direction.")
-    with plain_errors(ValueError):
+    with plain_errors():
         if all(part is None for part in parts):
             return resolve_scale(name) if name is not None else None
         return Scale(

@@ -49,7 +49,7 @@ def audit_manifests(
     from mriqa.datasets.audit import audit
     from mriqa.progress import with_progress
 
-    with plain_errors(OSError):
+    with plain_errors():
         lists = _lists(manifests, image_root)
         found = audit(lists, look=look, progress=lambda items, total: with_progress(items, total, "Looking at images"))
     for name, count in found.absent.items():

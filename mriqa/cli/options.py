@@ -98,7 +98,7 @@ class ScorerOptions:
         """The answer format, where one is named. Ends the command where there is no such."""
         from mriqa.answers import load_format
 
-        with plain_errors(ValueError):
+        with plain_errors():
             return load_format(self.answer_format) if self.answer_format else None
 
     def load(self) -> Scorer:

@@ -41,7 +41,7 @@ def push(
     from mriqa.hub import push as push_files
     from mriqa.hub.model_card import read_card
 
-    with plain_errors(OSError):
+    with plain_errors():
         check_repo(repo)
         found = read_run(run)
         options = card_options(license, data_license, evaluations, merge)

@@ -75,7 +75,7 @@ def serve(
 
     from mriqa.serving.limits import MIB, Limits
 
-    with plain_errors(ValueError):
+    with plain_errors():
         token = token_for(host, token_file)
         limits = Limits(
             images=max_images,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from mriqa.answers import load_format
 from mriqa.embedded.dataset import DatasetPaths, DatasetSettings, build_dataset
 from mriqa.embedded.statistics import FeatureCache
 from mriqa.embedded.tiny_fastvlm import build_tiny_fastvlm
+from mriqa.files import new_folder
 from mriqa.manifest import read_manifest
 from mriqa.models import load_vlm, save_scoring_settings
 
@@ -53,7 +53,7 @@ def prepare(
         distortions: names out of `mriqa.distortions.LABELLED`, if not the default ones.
         settings: all of it; the four above don't count where this is given.
 
-    Raises ValueError for a distortion without labels, too few photographs, or a folder made with other settings.
+    Raises EmbeddedDataError for a distortion without labels, too few photographs, or a folder made with other settings.
     """
     folder = Path(folder)
     if settings is None:
@@ -87,10 +87,8 @@ def _build_model(model_dir: Path, features: Path, data: DatasetPaths, settings: 
     splits = [read_manifest(path, check_images=False) for path in (data.train, data.val, data.test)]
     features_of_all = cache.precompute([row.image for rows in splits for row in rows])
     cache.standardise(features_of_all[: len(splits[0])])
-    partial = model_dir.with_suffix(".partial")
-    model.save_pretrained(partial)
-    processor.save_pretrained(partial)
-    save_scoring_settings(partial, load_format(PROMPT), views_of_size(settings.size))
-    shutil.rmtree(model_dir)
-    partial.rename(model_dir)
+    with new_folder(model_dir, overwrite=True) as staged:
+        model.save_pretrained(staged)
+        processor.save_pretrained(staged)
+        save_scoring_settings(staged, load_format(PROMPT), views_of_size(settings.size))
     cache.save(features)

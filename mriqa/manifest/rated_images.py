@@ -31,22 +31,18 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from mriqa.files import write_jsonl
 from mriqa.images import ImageError, load_image
 from mriqa.manifest.formats import (
     BadRow,
     ManifestError,
     read_records,
-    write_atomically,
-    write_jsonl,
     write_records,
 )
 from mriqa.manifest.rows import Layout, NoScoreError, RatedImage, RowError, portable_path, shortened
 from mriqa.manifest.scales import NAMED_SCALES, Scale, resolve_scale
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 __all__ = [
     "NAMED_SCALES",
@@ -56,7 +52,6 @@ __all__ = [
     "Scale",
     "read_manifest",
     "resolve_scale",
-    "to_dataset",
     "write_manifest",
 ]
 
@@ -101,11 +96,11 @@ def read_manifest(
     Raises:
         ManifestError: the manifest is missing, empty, malformed or, after skipping, without any good row; with "fail",
             any row is bad. The bad rows are in the exception's `bad_rows`.
-        ValueError: an option has an impossible value.
+        ScaleError: `scale` is none.
     """
     path = Path(path)
     if on_bad_row not in ("fail", "skip"):
-        raise ValueError(f"on_bad_row is 'fail' or 'skip', not {on_bad_row!r}.")
+        raise ManifestError(f"on_bad_row is 'fail' or 'skip', not {on_bad_row!r}.")
     records = read_records(path)
     root = Path(image_root if image_root is not None else path.parent).resolve()
     if not root.is_dir():
@@ -184,46 +179,6 @@ def write_manifest(rows: Sequence[RatedImage], path: str | Path) -> None:
     write_records(records, path)
 
 
-def to_dataset(rows: Sequence[RatedImage]) -> Dataset:
-    """A `datasets.Dataset` with columns image, mos, std, image_id, dataset and content; images are decoded on access.
-
-    The table stores paths, and a transform turns them into RGB Pillow images as rows are read, by the same rules as
-    everywhere (`mriqa.images`). The `datasets.Image` feature is lazy as well, but decodes by rules of its own: 16-bit
-    images come out clipped, CMYK and transparent ones in their own mode. The transform outlives `select`, `shuffle`
-    and `train_test_split`; do other work on the columns before, not with `map` after.
-    """
-    from datasets import Dataset, Features, Value
-
-    text, number = Value("string"), Value("float64")
-    table = Dataset.from_dict(
-        {
-            "image": [str(row.image) for row in rows],
-            "mos": [row.mos for row in rows],
-            "std": [row.std for row in rows],
-            "image_id": [row.id for row in rows],
-            "dataset": [row.dataset for row in rows],
-            "content": [row.content for row in rows],
-        },
-        Features(
-            {
-                "image": text,
-                "mos": number,
-                "std": number,
-                "image_id": text,
-                "dataset": text,
-                "content": text,
-            }
-        ),
-    )
-    return table.with_transform(_decode_images)
-
-
-def _decode_images(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    if "image" not in batch:
-        return batch
-    return {**batch, "image": [load_image(path) for path in batch["image"]]}
-
-
 def _unreadable(images: Iterable[Path]) -> dict[Path, str]:
     """Those images that cannot be decoded, and why."""
     from tqdm import tqdm
@@ -273,11 +228,10 @@ def _write_rejects(bad: list[BadRow], path: Path) -> None:
         for row in bad
     ]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda partial: write_jsonl(rows, partial))
+        write_jsonl(rows, path, ensure_ascii=False, sync=True)
     except OSError as error:
         raise ManifestError(
-            f"The rejects file {path} cannot be written ({error}); name another with rejects_path."
+            f"The rejects file {path} cannot be written ({error.strerror}); name another with rejects_path."
         ) from error
 
 

@@ -50,7 +50,7 @@ class RatedImage:
 
 
 class RowError(ValueError):
-    """Why a single row cannot be used."""
+    """Why a single row cannot be used, as half a sentence. Never reaches a person: it becomes a `BadRow`."""
 
 
 class NoScoreError(RowError):

@@ -9,7 +9,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from mriqa.errors import UserError
+
 LOWEST, HIGHEST = 1.0, 5.0
+
+
+class ScaleError(UserError, ValueError):
+    """A scale that is none, as one sentence with the ways to write it."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +33,9 @@ class Scale:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise ValueError(f"A scale needs finite ends with low < high, not {self.low} and {self.high}.")
+            raise ScaleError(f"A scale needs finite ends with low < high, not {self.low} and {self.high}.")
         if self.direction not in ("higher", "lower"):
-            raise ValueError(f"A scale's direction is 'higher' or 'lower' (is better), not {self.direction!r}.")
+            raise ScaleError(f"A scale's direction is 'higher' or 'lower' (is better), not {self.direction!r}.")
 
     def to_mos(self, score: float) -> float:
         """`score` as 1..5. Raises ValueError where it is NaN or outside the scale."""
@@ -83,7 +89,7 @@ def resolve_scale(scale: Scale | str | None) -> Scale:
     """A `Scale`, a name of `NAMED_SCALES`, or "LOW:HIGH" or "LOW:HIGH:lower" as text; None is 1..5.
 
     Raises:
-        ValueError: the text is none of these.
+        ScaleError: the text is none of these.
     """
     if scale is None:
         return MOS
@@ -98,7 +104,7 @@ def resolve_scale(scale: Scale | str | None) -> Scale:
     except ValueError:
         separator = ""
     if not separator:
-        raise ValueError(
+        raise ScaleError(
             f"There is no scale {scale!r}: name one of {', '.join(NAMED_SCALES)}, or write LOW:HIGH or LOW:HIGH:lower."
         ) from None
     return Scale(*ends, direction or "higher")  # type: ignore[arg-type]  # Scale checks the direction

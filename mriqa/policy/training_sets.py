@@ -14,7 +14,7 @@ import torch
 
 from mriqa.answers import AnswerFormat
 from mriqa.images import load_image
-from mriqa.manifest import RatedImage, to_dataset
+from mriqa.manifest import RatedImage
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -75,9 +75,29 @@ def answer_dataset(rows: Sequence[RatedImage], answer_format: AnswerFormat, targ
 def _lazy_dataset(
     rows: Sequence[RatedImage], add_columns: Callable[[dict[str, list[Any]]], dict[str, list[Any]]]
 ) -> Dataset:
+    """A table of paths and scores, whose transform adds columns and turns paths into RGB images as rows are read.
+
+    The `datasets.Image` feature is lazy as well, but decodes by rules of its own: 16-bit images come out clipped, CMYK
+    and transparent ones in their own mode. The transform outlives `select`, `shuffle` and `train_test_split`; do other
+    work on the columns before, not with `map` after.
+    """
+    from datasets import Dataset, Features, Value
+
     cache = ImageCache()
 
     def decode(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         return {**batch, **add_columns(batch), "image": [cache.load(path) for path in batch["image"]]}
 
-    return to_dataset(rows).with_transform(decode)
+    text, number = Value("string"), Value("float64")
+    table = Dataset.from_dict(
+        {
+            "image": [str(row.image) for row in rows],
+            "mos": [row.mos for row in rows],
+            "std": [row.std for row in rows],
+            "image_id": [row.id for row in rows],
+            "dataset": [row.dataset for row in rows],
+            "content": [row.content for row in rows],
+        },
+        Features({"image": text, "mos": number, "std": number, "image_id": text, "dataset": text, "content": text}),
+    )
+    return table.with_transform(decode)

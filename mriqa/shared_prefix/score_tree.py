@@ -33,7 +33,10 @@ MOST_SCORES = 20_000  # three decimals on 1..5 are 4,001
 
 
 class ScoreTreeError(ValueError):
-    """An answer format or a tokenizer whose scores are no tree of single digits, as one sentence without a cure."""
+    """An answer format or a tokenizer whose scores are no tree of single digits, as half a sentence.
+
+    Never reaches a person: whoever builds the tree turns it into a refusal that names its own cure.
+    """
 
 
 @dataclass(frozen=True)

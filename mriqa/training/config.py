@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from trl import GRPOConfig, SFTConfig
 
+from mriqa.files import write_text
 from mriqa.policy.checks import SettingsError, check_whole_groups
 
 EMBEDDED = "embedded"
@@ -308,4 +309,4 @@ def write_resolved_config(path: str | Path, *arguments: Any) -> None:
     # TRL fills in each of these two from the other and then refuses to be given both.
     if "steps_per_generation" in settings:
         settings.pop("generation_batch_size", None)
-    Path(path).write_text(yaml.safe_dump(settings, sort_keys=True, allow_unicode=True), encoding="utf-8")
+    write_text(yaml.safe_dump(settings, sort_keys=True, allow_unicode=True), path)

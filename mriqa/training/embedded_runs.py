@@ -14,7 +14,6 @@ import mriqa.embedded
 from mriqa.embedded.preparation import FEATURES_FILE
 from mriqa.manifest import RatedImage
 from mriqa.models import load_scoring_settings, load_vlm
-from mriqa.policy.checks import SettingsError
 from mriqa.training.config import EMBEDDED, RunArguments
 from mriqa.training.runs import MODEL_DIR
 
@@ -50,15 +49,12 @@ def fill_in_embedded(
 
 def prepare(arguments: RunArguments) -> mriqa.embedded.Prepared:
     """The embedded data set, features and untrained model that the arguments ask for, built where not there yet."""
-    try:
-        return mriqa.embedded.prepare(
-            arguments.embedded_dir,
-            photos=arguments.photos,
-            train_images=arguments.embedded_images,
-            distortions=arguments.embedded_distortions,
-        )
-    except ValueError as error:
-        raise SettingsError(str(error)) from error
+    return mriqa.embedded.prepare(
+        arguments.embedded_dir,
+        photos=arguments.photos,
+        train_images=arguments.embedded_images,
+        distortions=arguments.embedded_distortions,
+    )
 
 
 def _warmed_up(arguments: RunArguments, warm_start: Callable[[RunArguments, Path], object]) -> Path:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -13,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate import PartialState
 
-from mriqa.answers import AnswerFormat, load_format
-from mriqa.manifest import ManifestError, RatedImage, read_manifest
+from mriqa.answers import AnswerFormat, AnswerFormatError, load_format
+from mriqa.files import write_json
+from mriqa.manifest import RatedImage, read_manifest
 from mriqa.models import load_scoring_settings, load_vlm
 from mriqa.policy.cached_tower import cache_towers
 from mriqa.policy.checkpoints import REPLACED, STAGING, find_checkpoint, one_per_disk, restore_replaced
@@ -82,20 +81,13 @@ def read_format(arguments: RunArguments) -> AnswerFormat:
     """The prompt and answer grammar that `prompt_mode` names. Raises SettingsError where there is no such one."""
     try:
         return load_format(arguments.prompt_mode)
-    except ValueError as error:
+    except AnswerFormatError as error:
         raise SettingsError(f"prompt_mode: {error}") from error
 
 
 def read_images(arguments: RunArguments, path: str, name: str) -> list[RatedImage]:
     """The rated images of manifest `path`, on the 1..5 scale, checked; `name` is the option to blame."""
-    try:
-        rows = read_manifest(
-            path, image_root=arguments.image_root, scale=arguments.scale, on_bad_row=arguments.on_bad_row
-        )
-    except ManifestError:
-        raise
-    except ValueError as error:  # an option with an impossible value
-        raise SettingsError(f"{name}: {error}") from error
+    rows = read_manifest(path, image_root=arguments.image_root, scale=arguments.scale, on_bad_row=arguments.on_bad_row)
     check_images(rows, name)
     return rows
 
@@ -172,18 +164,14 @@ def close_run(trainer: Any, config: Any, started: float) -> TrainingResult:
 def write_training_log(path: Path, trainer: Trainer, seconds: float) -> None:
     """Write the log of a run as JSON: every logged step, the best checkpoint, the time it took. NaN becomes null."""
     state = trainer.state
-    history = [
-        {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in entry.items()}
-        for entry in state.log_history
-    ]
     content = {
         "seconds": round(seconds, 1),
         "steps": state.global_step,
         "best_step": state.best_global_step,
-        "best_metric": state.best_metric if state.best_metric is None or math.isfinite(state.best_metric) else None,
-        "history": history,
+        "best_metric": state.best_metric,
+        "history": state.log_history,
     }
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(content, path, indent=1)
 
 
 def uses_embedded(arguments: RunArguments) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -23,13 +25,20 @@ def test_policy_columns(rows: list) -> None:
 
 
 def test_images_are_opened_on_access_only(rows: list, tmp_path: Path) -> None:
-    import dataclasses
-
     gone = dataclasses.replace(rows[0], image=tmp_path / "gone.png")
     dataset = policy_dataset([rows[1], gone], load_format("non_thinking"))
     assert dataset[0]["image_id"] == "i1"
     with pytest.raises((ImageError, FileNotFoundError), match="gone.png"):
         dataset[1]
+
+
+def test_pixels_are_decoded_by_our_rules_after_a_selection_too(rows: list, tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 32768, 65535]], dtype=np.uint16)).save(tmp_path / "deep.png")
+    deep = dataclasses.replace(rows[0], image=tmp_path / "deep.png")
+    dataset = policy_dataset([*rows[:2], deep], load_format("non_thinking"))
+    image = dataset.select([2])[0]["image"]
+    assert image.mode == "RGB" and np.asarray(image)[0, :, 0].tolist() == [0, 128, 255]
+    assert [picture.size for picture in dataset[1:3]["image"]] == [(64, 64), (3, 1)]
 
 
 def test_cache_stays_within_its_pixels(tmp_path: Path) -> None:
