@@ -17,10 +17,10 @@ from trl import GRPOTrainer, SFTTrainer
 from trl.data_utils import prepare_multimodal_messages
 
 from mriqa.answers import AnswerFormat, completion_text
+from mriqa.frozen.cached_tower import cache_towers_like
 from mriqa.images import ImageError
 from mriqa.models import save_scoring_settings
 from mriqa.policy.auxiliary import AuxiliaryObjective
-from mriqa.policy.cached_tower import cache_towers_like
 from mriqa.policy.checkpoints import SafeCheckpoints
 from mriqa.policy.checks import SettingsError, check_rollout_size
 from mriqa.policy.numerics import FiniteUpdates
