@@ -126,10 +126,8 @@ def load_policy(arguments: RunArguments) -> tuple[PreTrainedModel, ProcessorMixi
     set_pixel_budget(processor, arguments.min_pixels, arguments.max_pixels)
     if arguments.freeze_vision:
         freeze_vision(model)
-        if arguments.vision_cache != NO_CACHE and arguments.vision_features is None:
+        if arguments.vision_cache != NO_CACHE:
             cache_towers(model, _open_store(arguments.vision_cache))
-    if arguments.vision_features is not None:
-        processor = _with_features(model, processor, Path(arguments.vision_features))
     return model, processor
 
 
@@ -206,13 +204,3 @@ def _open_store(folder: str) -> FeatureStore:
         raise SettingsError(
             f"vision_cache {folder} can't be used ({error.strerror}): give a folder that can be written, or 'none'."
         ) from error
-
-
-def _with_features(model: Any, processor: Any, file: Path) -> ProcessorMixin:
-    from mriqa.embedded import FeatureCache, with_cached_features
-
-    if not file.is_file():
-        raise SettingsError(f"There is no file of vision features at {file}.")
-    cache = FeatureCache(model, processor)
-    cache.load(file)
-    return with_cached_features(processor, cache)

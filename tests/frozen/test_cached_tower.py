@@ -22,8 +22,6 @@ def build(family: str) -> tuple[Any, dict[str, Any]]:
     """A tiny model with a frozen tower, and inputs of three prompts with different images."""
     if family != "llava":
         model, inputs = tiny_families.build(family), tiny_families.prompts(family)
-        if family == "fast_vlm":
-            inputs["pixel_values"] = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     else:
         from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
