@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> Path:
             "--seed",
             str(arguments.seed),
         ]
-        options += ["--model", str(prepared.model), "--vision_features", str(prepared.features)]
+        options += ["--model", str(prepared.model), "--vision_cache", str(prepared.features)]
         options += ["--train_manifest", str(prepared.train), "--val_manifest", str(prepared.val)]
         options += ["--max_steps", str(arguments.max_steps)] if arguments.max_steps else []
         sft.train(*sft.parse_arguments(options))

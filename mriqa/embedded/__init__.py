@@ -10,13 +10,11 @@ from mriqa.lazy import lazily
 
 _EXPORTS = {
     "DatasetSettings": "dataset",
-    "FeatureCache": "statistics",
     "build_dataset": "dataset",
     "build_tiny_fastvlm": "tiny_fastvlm",
     "build_tiny_qwen3_vl": "tiny_qwen3_vl",
     "prepare": "preparation",
     "register": "lite_tower",
-    "with_cached_features": "statistics",
 }
 __all__ = sorted(_EXPORTS)
 __getattr__ = lazily(__name__, _EXPORTS)

@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
 
 from mriqa.answers import load_format
 from mriqa.embedded.dataset import DatasetPaths, DatasetSettings, build_dataset
-from mriqa.embedded.statistics import FeatureCache
+from mriqa.embedded.parallel import map_threads
 from mriqa.embedded.tiny_fastvlm import build_tiny_fastvlm
 from mriqa.files import new_folder
-from mriqa.manifest import read_manifest
-from mriqa.models import load_vlm, save_scoring_settings
+from mriqa.frozen.cached_tower import PIXELS, ImageDigest, cache_towers, image_digest
+from mriqa.frozen.store import FeatureStore
+from mriqa.images import load_image
+from mriqa.manifest import RatedImage, read_manifest
+from mriqa.models import SETTINGS_FILE, load_vlm, save_scoring_settings
 
-FEATURES_FILE = "features.safetensors"
+FEATURES = "features"
 PROMPT = "tiny"
 
 
@@ -24,7 +31,7 @@ class Prepared:
 
     Attributes:
         model: folder of the untrained model; its tower is standardised on the training pictures.
-        features: the tower's statistics of every picture, for `FeatureCache.load`.
+        features: folder of the `FeatureStore` that holds what its tower gives for every picture.
         train, val, test: manifests.
     """
 
@@ -64,8 +71,8 @@ def prepare(
             distortions=tuple(distortions or settings.distortions),
         )
     data = build_dataset(folder / "data", settings)
-    model_dir, features = folder / "untrained", folder / FEATURES_FILE
-    if not features.is_file():
+    model_dir, features = folder / "untrained", folder / FEATURES
+    if not (model_dir / SETTINGS_FILE).is_file():
         _build_model(model_dir, features, data, settings)
     return Prepared(model_dir, features, data.train, data.val, data.test)
 
@@ -80,15 +87,29 @@ def views_of_size(size: int) -> dict[str, int]:
 
 
 def _build_model(model_dir: Path, features: Path, data: DatasetPaths, settings: DatasetSettings) -> None:
-    """The untrained model, standardised on the training pictures; writing the features comes last and marks the end."""
-    build_tiny_fastvlm(model_dir, seed=settings.seed, image_size=settings.size)
-    model, processor = load_vlm(model_dir, device="cpu")
-    cache = FeatureCache(model, processor)
-    splits = [read_manifest(path, check_images=False) for path in (data.train, data.val, data.test)]
-    features_of_all = cache.precompute([row.image for rows in splits for row in rows])
-    cache.standardise(features_of_all[: len(splits[0])])
-    with new_folder(model_dir, overwrite=True) as staged:
+    """The untrained model, standardised on the training pictures; it takes its place last, which marks the end."""
+    with TemporaryDirectory() as raw, new_folder(model_dir, overwrite=True) as staged:
+        model, processor = load_vlm(build_tiny_fastvlm(raw, seed=settings.seed, image_size=settings.size), device="cpu")
+        splits = [read_manifest(path, check_images=False) for path in (data.train, data.val, data.test)]
+        _standardise(model.requires_grad_(False), processor, splits, FeatureStore(features))
         model.save_pretrained(staged)
         processor.save_pretrained(staged)
         save_scoring_settings(staged, load_format(PROMPT), views_of_size(settings.size))
-    cache.save(features)
+
+
+@torch.no_grad()
+def _standardise(model: Any, processor: Any, splits: Sequence[Sequence[RatedImage]], store: FeatureStore) -> None:
+    """Fit the tower's standardisation to the first split, and keep what the tower then gives for all pictures."""
+    tower = model.get_submodule("model.vision_tower")
+
+    def statistics(row: RatedImage) -> tuple[ImageDigest, torch.Tensor]:
+        with torch.no_grad():  # which a thread does not inherit
+            pixels_1CHW = processor.image_processor(images=[load_image(row.image)], return_tensors="pt")[PIXELS]
+            return image_digest({PIXELS: pixels_1CHW}), tower.statistics(pixels_1CHW).contiguous()
+
+    found = map_threads(statistics, [row for rows in splits for row in rows], "vision features", "picture")
+    mean_C, std_C = tower.standardise(torch.cat([features_1Cgg for _, features_1Cgg in found[: len(splits[0])]]))
+    (cached,) = cache_towers(model, store)
+    for image, features_1Cgg in found:
+        standardised_1Cgg = (features_1Cgg - mean_C[:, None, None]) / std_C[:, None, None]
+        cached.keep(image, {"last_hidden_state": standardised_1Cgg.contiguous()})

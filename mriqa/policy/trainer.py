@@ -24,7 +24,7 @@ from trl import GRPOTrainer
 from trl.extras.profiling import profiling_context
 
 from mriqa.answers import Answer, completion_text
-from mriqa.policy.cached_tower import cache_towers_like
+from mriqa.frozen.cached_tower import cache_towers_like
 from mriqa.policy.checks import SettingsError
 from mriqa.policy.completion_log_probs import completion_log_probs
 from mriqa.policy.constraint import AnswerGrammar

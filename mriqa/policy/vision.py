@@ -10,24 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mriqa.frozen.cached_tower import TOWER_NAMES, vision_towers
 from mriqa.policy.checks import SettingsError
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel, ProcessorMixin
 
-TOWER_NAMES = ("visual", "vision_tower", "vision_model")  # Qwen-VL; LLaVA, FastVLM, InternVL; SmolVLM, Idefics
 TOWER_PATTERN = rf".*\b({'|'.join(TOWER_NAMES)})\..*"  # for LoRA's exclude_modules
-
-
-def vision_towers(model: nn.Module) -> list[nn.Module]:
-    """The outermost modules of `model` that go by one of the usual names of a vision tower."""
-    found: dict[str, nn.Module] = {}
-    for name, module in model.named_modules():
-        inside_found = any(name.startswith(outer + ".") for outer in found)
-        if name.rsplit(".", 1)[-1] in TOWER_NAMES and not inside_found:
-            found[name] = module
-    return list(found.values())
 
 
 def freeze_vision(model: PreTrainedModel) -> int:

@@ -124,14 +124,7 @@ class RunArguments:
         default="outputs/vision_cache",
         metadata={
             "help": "With freeze_vision: folder for the vision tower's outputs, each computed once for all epochs, "
-            "passes and runs, or 'none'. The embedded model has its own (vision_features)."
-        },
-    )
-    vision_features: str | None = field(
-        default=None,
-        metadata={
-            "help": "File of precomputed vision features (mriqa.embedded.FeatureCache) for the embedded model; filled "
-            "in by itself where the model is 'embedded'."
+            "passes and runs, or 'none'. Where the model is 'embedded', its own folder under embedded_dir."
         },
     )
     overwrite: bool = field(default=False, metadata={"help": "Delete the results of an earlier run in output_dir."})

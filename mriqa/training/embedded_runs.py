@@ -11,11 +11,13 @@ import numpy as np
 from accelerate import PartialState
 
 import mriqa.embedded
-from mriqa.embedded.preparation import FEATURES_FILE
+from mriqa.embedded.preparation import FEATURES
+from mriqa.frozen.cached_tower import cache_towers
+from mriqa.frozen.store import FeatureStore
 from mriqa.manifest import RatedImage
 from mriqa.models import load_scoring_settings, load_vlm
 from mriqa.training.config import EMBEDDED, RunArguments
-from mriqa.training.runs import MODEL_DIR
+from mriqa.training.runs import MODEL_DIR, NO_CACHE
 
 if TYPE_CHECKING:
     from mriqa.scoring import Score
@@ -42,8 +44,9 @@ def fill_in_embedded(
         filled.val_manifest = str(prepared.val)
     if filled.model == EMBEDDED:
         filled.model = str(_warmed_up(arguments, warm_start) if warm_start else prepared.model)
-        filled.vision_features = str(prepared.features)
         filled.freeze_vision = True
+        if filled.vision_cache != NO_CACHE:
+            filled.vision_cache = str(prepared.features)
     return filled
 
 
@@ -78,12 +81,11 @@ def judge(
     from mriqa.scoring.second_opinion import load_head
 
     model, processor = load_vlm(model_dir)
-    cache = mriqa.embedded.FeatureCache(model, processor)
-    cache.load(Path(prepared_dir) / FEATURES_FILE)
+    cache_towers(model.requires_grad_(False), FeatureStore(Path(prepared_dir) / FEATURES))
     settings = load_scoring_settings(model_dir)
     scorer = Scorer(
         model,
-        mriqa.embedded.with_cached_features(processor, cache),
+        processor,
         settings.answer_format if settings else None,
         batch_size=64,
         head=load_head(model_dir, head) if head else None,

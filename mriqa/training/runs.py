@@ -13,13 +13,13 @@ from accelerate import PartialState
 
 from mriqa.answers import AnswerFormat, AnswerFormatError, load_format
 from mriqa.files import write_json
+from mriqa.frozen.cached_tower import cache_towers
+from mriqa.frozen.store import FeatureStore
 from mriqa.manifest import RatedImage, read_manifest
 from mriqa.models import load_scoring_settings, load_vlm
-from mriqa.policy.cached_tower import cache_towers
 from mriqa.policy.checkpoints import REPLACED, STAGING, find_checkpoint, one_per_disk, restore_replaced
 from mriqa.policy.checks import SettingsError, check_images
 from mriqa.policy.vision import TOWER_PATTERN, freeze_vision, set_pixel_budget
-from mriqa.tower_cache import TowerCache
 from mriqa.training.config import EMBEDDED, RunArguments, write_resolved_config
 
 if TYPE_CHECKING:
@@ -118,10 +118,8 @@ def load_policy(arguments: RunArguments) -> tuple[PreTrainedModel, ProcessorMixi
     set_pixel_budget(processor, arguments.min_pixels, arguments.max_pixels)
     if arguments.freeze_vision:
         freeze_vision(model)
-        if arguments.vision_cache != NO_CACHE and arguments.vision_features is None:
-            cache_towers(model, _open_cache(arguments.vision_cache))
-    if arguments.vision_features is not None:
-        processor = _with_features(model, processor, Path(arguments.vision_features))
+        if arguments.vision_cache != NO_CACHE:
+            cache_towers(model, _open_store(arguments.vision_cache))
     return model, processor
 
 
@@ -187,20 +185,10 @@ def _remove_results(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _open_cache(folder: str) -> TowerCache:
+def _open_store(folder: str) -> FeatureStore:
     try:
-        return TowerCache(folder)
+        return FeatureStore(folder)
     except OSError as error:
         raise SettingsError(
             f"vision_cache {folder} can't be used ({error.strerror}): give a folder that can be written, or 'none'."
         ) from error
-
-
-def _with_features(model: Any, processor: Any, file: Path) -> ProcessorMixin:
-    from mriqa.embedded import FeatureCache, with_cached_features
-
-    if not file.is_file():
-        raise SettingsError(f"There is no file of vision features at {file}.")
-    cache = FeatureCache(model, processor)
-    cache.load(file)
-    return with_cached_features(processor, cache)

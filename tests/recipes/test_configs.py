@@ -69,6 +69,14 @@ def test_resolved_config_reads_back_the_same(recipe: object, tmp_path: Path) -> 
                 assert getattr(old, field.name) == getattr(new, field.name), field.name
 
 
+def test_options_of_earlier_versions_are_passed_over_with_a_sentence(tmp_path: Path) -> None:
+    written = tmp_path / "resolved_config.yaml"
+    written.write_text("vision_features: outputs/embedded/features.safetensors\nmax_steps: 7\n")
+    with pytest.warns(UserWarning, match="vision_features is not used any more"):
+        _, config = mr_grpo.parse_arguments(["--config", str(written), "--output_dir", str(tmp_path)])
+    assert config.max_steps == 7
+
+
 def test_unknown_options_are_refused(tmp_path: Path) -> None:
     (tmp_path / "typo.yaml").write_text(yaml.safe_dump({"learning_rat": 1e-5}))
     with pytest.raises(SettingsError, match="learning_rat"):

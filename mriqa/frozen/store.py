@@ -1,12 +1,11 @@
 """Where a frozen encoder's outputs are kept: the most recently used in bounded memory, all of them on disk.
 
-`mriqa.policy.cached_tower` puts such a cache before a vision tower, `mriqa.features` before an encoder; they make the
+`mriqa.frozen.cached_tower` puts such a store before a vision tower, `mriqa.features` before an encoder; they make the
 keys.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import warnings
 from collections import OrderedDict
@@ -16,6 +15,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from mriqa.files import replacing
+
 Features = dict[str, torch.Tensor]
 """What is kept of one image: tensors by name, on CPU."""
 
@@ -23,7 +24,7 @@ MEMORY_BYTES, DISK_BYTES = 2 * 2**30, 50 * 2**30
 KEPT_FREE = 2**30  # bytes of disk that are left to others, checkpoints above all
 
 
-class TowerCache:
+class FeatureStore:
     """Features of images by key.
 
     Args:
@@ -68,14 +69,8 @@ class TowerCache:
         size = size_of(features)
         if self.folder is None or not self._has_room(self.folder, size):
             return
-        file = self._file(self.folder, key)
-        file.parent.mkdir(exist_ok=True)
-        partial = file.with_suffix(f".{os.getpid()}.partial")  # another process may be writing the same
-        try:
+        with replacing(self._file(self.folder, key)) as partial:
             save_file(features, partial)
-            partial.replace(file)
-        finally:
-            partial.unlink(missing_ok=True)
         self._on_disk += size
 
     def _remember(self, key: str, features: Features) -> None:

@@ -1,6 +1,6 @@
 """Compute a frozen vision tower's output once per image, for all epochs, rollouts, reference passes and updates.
 
-A frozen tower gives the same output for the same picture for ever. `cache_towers` puts a `TowerCache` before it: only
+A frozen tower gives the same output for the same picture for ever. `cache_towers` puts a `FeatureStore` before it: only
 pictures that are new to it run through the tower, each of them once. The key is a digest of the picture's pixels, of
 what belongs to them (grid, mask), of the tower's settings and weights, and of the precision it runs in, so nothing
 stale is ever found. A change of batch can change a tower's output in the last bits; with the cache it doesn't.
@@ -23,29 +23,43 @@ import torch
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from mriqa.policy.vision import vision_towers
+from mriqa.frozen.store import Features, FeatureStore
 from mriqa.shared_prefix import core_of
-from mriqa.tower_cache import Features, TowerCache
 
+TOWER_NAMES = ("visual", "vision_tower", "vision_model")  # Qwen-VL; LLaVA, FastVLM, InternVL; SmolVLM, Idefics
 PIXELS, GRID = "pixel_values", "grid_thw"
 INDIFFERENT = ("return_dict", "use_cache")  # flags that towers are handed and that change nothing
 Image = dict[str, Any]
 """What a tower is given for one image: pixels, whatever tensors come with them, and flags."""
+ImageDigest = hashlib.blake2b
 
 
-def cache_towers(model: nn.Module, cache: TowerCache) -> None:
-    """Let each frozen vision tower of `model` answer from `cache`, in place. What is trained is left alone."""
+def vision_towers(model: nn.Module) -> list[nn.Module]:
+    """The outermost modules of `model` that go by one of the usual names of a vision tower."""
+    found: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():
+        inside_found = any(name.startswith(outer + ".") for outer in found)
+        if name.rsplit(".", 1)[-1] in TOWER_NAMES and not inside_found:
+            found[name] = module
+    return list(found.values())
+
+
+def cache_towers(model: nn.Module, store: FeatureStore) -> list[CachedTower]:
+    """Let each frozen vision tower of `model` answer from `store`, in place. What is trained is left alone."""
+    cached = []
     for tower in vision_towers(model):
         if not any(parameter.requires_grad for parameter in tower.parameters()):
-            tower.forward = CachedTower(tower, cache, core_of(model).config)
+            tower.forward = CachedTower(tower, store, core_of(model).config)
+            cached.append(tower.forward)
+    return cached
 
 
 def cache_towers_like(policy: Any, reference: nn.Module | None) -> None:
-    """Let the towers of `reference`, which isn't trained, share the cache of those of `policy`, if there are both."""
-    caches = [tower.forward.cache for tower in vision_towers(policy) if isinstance(tower.forward, CachedTower)]
-    if reference is not None and caches:
+    """Let the towers of `reference`, which isn't trained, share the store of those of `policy`, if there are both."""
+    stores = [tower.forward.store for tower in vision_towers(policy) if isinstance(tower.forward, CachedTower)]
+    if reference is not None and stores:
         for tower in vision_towers(reference):
-            tower.forward = CachedTower(tower, caches[0], core_of(reference).config)
+            tower.forward = CachedTower(tower, stores[0], core_of(reference).config)
 
 
 @dataclass
@@ -62,8 +76,8 @@ class CachedTower:
     passes, and they don't all lack the same pictures.
     """
 
-    def __init__(self, tower: nn.Module, cache: TowerCache, config: Any) -> None:
-        self.cache = cache
+    def __init__(self, tower: nn.Module, store: FeatureStore, config: Any) -> None:
+        self.store = store
         self._tower, self._forward = tower, tower.forward
         selected = getattr(config, "vision_feature_layer", None)
         self._layers = [selected] if isinstance(selected, int) else list(selected or [])
@@ -76,14 +90,27 @@ class CachedTower:
         images = None if _is_sharded(self._tower) else _one_by_one(inputs)
         if images is None:
             return self._forward(*args, **kwargs)
-        tower_digest = self._tower_digest()
-        keys = [_key(image, tower_digest) for image in images]
-        found = {key: self.cache.get(key) for key in set(keys)}
+        tower_digest, precision = self._tower_digest(), self._precision(images[0][PIXELS].device.type)
+        keys = [_key(image_digest(image), precision, tower_digest) for image in images]
+        found = {key: self.store.get(key) for key in set(keys)}
         missing = {key: image for key, image in zip(keys, images) if found[key] is None}
         for key, features in zip(missing, self._compute(list(missing.values()))):
-            self.cache.put(key, features)
+            self.store.put(key, features)
             found[key] = features
-        return self._output([found[key] for key in keys], inputs[PIXELS].device)  # type: ignore[misc]
+        return self._output([found[key] for key in keys], images[0][PIXELS].device)  # type: ignore[misc]
+
+    def keep(self, image: ImageDigest, features: Features) -> None:
+        """Put into the store what the tower, as it is now, gives for an image, worked out elsewhere in full precision.
+
+        `features` are those of one image by the names of the tower's output, each with a first dimension of 1.
+        """
+        self.store.put(_key(image, None, self._tower_digest()), features)
+
+    def _precision(self, device: str) -> torch.dtype | None:
+        """What autocast makes the tower compute in; None where it keeps to its own type."""
+        if getattr(self._tower, "ignores_autocast", False) or not torch.is_autocast_enabled(device):
+            return None
+        return torch.get_autocast_dtype(device)
 
     def _tower_digest(self) -> bytes:
         """Of settings and weights; worked out again where a weight was written to, moved or cast."""
@@ -93,7 +120,7 @@ class CachedTower:
             config = getattr(self._tower, "config", None)
             settings = {"class": type(self._tower).__qualname__, "layers": self._layers}
             settings["config"] = config.to_json_string() if config is not None else ""
-            self._digest = _digest({**settings, **weights})
+            self._digest = _updated(hashlib.blake2b(digest_size=20), {**settings, **weights}).digest()
             self._stamp = stamp
         return self._digest
 
@@ -163,11 +190,14 @@ def _one_by_one(inputs: Image) -> list[Image] | None:
     ]
 
 
-def _key(image: Image, tower_digest: bytes) -> str:
-    device = image[PIXELS].device.type
-    precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+def image_digest(image: Image) -> ImageDigest:
+    """A running digest of what a tower is given for one image; a store's keys are this and what the tower is."""
     telling = {name: value for name, value in image.items() if name not in INDIFFERENT}
-    return _digest({"tower": tower_digest, "precision": precision, **telling}).hex()
+    return _updated(hashlib.blake2b(digest_size=20), telling)
+
+
+def _key(image: ImageDigest, precision: torch.dtype | None, tower_digest: bytes) -> str:
+    return _updated(image.copy(), {"precision": precision, "tower": tower_digest}).hexdigest()
 
 
 def _joined(values: list[Any]) -> Any:
@@ -175,16 +205,15 @@ def _joined(values: list[Any]) -> Any:
     return torch.cat(values) if isinstance(values[0], torch.Tensor) else values[0]
 
 
-def _digest(content: dict[str, Any]) -> bytes:
-    """Of names and values; of tensors the type, the shape and every byte."""
-    digest = hashlib.blake2b(digest_size=20)
+def _updated(digest: ImageDigest, content: dict[str, Any]) -> ImageDigest:
+    """With names and values; of tensors the type, the shape and every byte."""
     for name, value in sorted(content.items()):
         if isinstance(value, torch.Tensor):
             digest.update(f"{name}={value.dtype}{tuple(value.shape)}".encode())
             digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
         else:
             digest.update(f"{name}={value!r};".encode())
-    return digest.digest()
+    return digest
 
 
 def _is_sharded(tower: nn.Module) -> bool:
