@@ -20,9 +20,9 @@ from transformers import LogitsProcessor
 from trl.extras.profiling import profiling_context
 from trl.models import unwrap_model_for_generation
 
+from mriqa.answer_grammar import AnswerGrammar
 from mriqa.answers import AnswerFormat
 from mriqa.policy.checks import SettingsError
-from mriqa.policy.constraint import AnswerGrammar
 from mriqa.policy.prompt_groups import GROUP_FIELD, first_rows
 from mriqa.policy.prompts_once import PromptsOnce
 from mriqa.policy.sampling import logits_processors, sample_completions, unusual_setting
