@@ -13,6 +13,7 @@ import torch
 
 from mriqa.answer_grammar import AnswerGrammar
 from mriqa.answers import AnswerFormat
+from mriqa.scoring.backend import Wanted, default_max_tokens
 from mriqa.scoring.reading import Reading, read_answers
 
 if TYPE_CHECKING:
@@ -23,13 +24,6 @@ if TYPE_CHECKING:
         PreTrainedTokenizerBase,
         ProcessorMixin,
     )
-
-ANSWER_TOKENS, THINKING_TOKENS = 32, 1024
-
-
-def default_max_tokens(answer_format: AnswerFormat) -> int:
-    """How many tokens an answer may take where nobody says: 32, or 1024 for formats that think."""
-    return THINKING_TOKENS if answer_format.thinks else ANSWER_TOKENS
 
 
 @dataclass(frozen=True)
@@ -93,6 +87,21 @@ class GenerationReadout:
         if self.temperature > 0:
             config.temperature, config.top_k, config.top_p = self.temperature, 0, 1.0
         return config
+
+
+def greedy(_: ProcessorMixin, wanted: Wanted) -> GenerationReadout:
+    """The readout of the model's most likely answer."""
+    return _generated(wanted, 1, 0.0)
+
+
+def sample(_: ProcessorMixin, wanted: Wanted) -> GenerationReadout:
+    """The readout of the mean over sampled answers."""
+    return _generated(wanted, wanted.samples, wanted.temperature)
+
+
+def _generated(wanted: Wanted, samples: int, temperature: float) -> GenerationReadout:
+    longest = wanted.max_new_tokens or default_max_tokens(wanted.answer_format)
+    return GenerationReadout(wanted.answer_format, samples, temperature, longest, bool(wanted.structured))
 
 
 @lru_cache(maxsize=2)  # it reads the whole vocabulary
