@@ -5,8 +5,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from mriqa.scoring.reading import ReadoutError
-
 if TYPE_CHECKING:
     from transformers import ProcessorMixin
 
@@ -32,6 +30,8 @@ def check_readout(name: str) -> None:
 
 def make_readout(processor: ProcessorMixin, wanted: Wanted) -> Readout:
     """The readout that `wanted` names. Raises ValueError where there is none, ReadoutError where it can't be given."""
+    from mriqa.scoring.reading import ReadoutError  # numpy takes its time, and the command line asks for names only
+
     check_readout(wanted.readout)
     *attempts, last = BEST_FIRST if wanted.readout == AUTO else (wanted.readout,)
     for name in attempts:
