@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ MODEL_DIR = "model"
 CONFIG_FILE = "resolved_config.yaml"
 LOG_FILE = "training_log.json"
 NO_CACHE = "none"
+RECORDED = ("mriqa", "torch", "transformers", "trl", "peft", "accelerate")  # packages whose versions a run records
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,10 @@ def close_run(trainer: Any, config: Any, started: float) -> TrainingResult:
 
 
 def write_training_log(path: Path, trainer: Trainer, seconds: float) -> None:
-    """Write the log of a run as JSON: every logged step, the best checkpoint, the time it took. NaN becomes null."""
+    """Write the log of a run as JSON: versions, every logged step, the best checkpoint, the time it took.
+
+    NaN becomes null.
+    """
     state = trainer.state
     history = [
         {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in entry.items()}
@@ -181,9 +186,21 @@ def write_training_log(path: Path, trainer: Trainer, seconds: float) -> None:
         "steps": state.global_step,
         "best_step": state.best_global_step,
         "best_metric": state.best_metric if state.best_metric is None or math.isfinite(state.best_metric) else None,
+        "versions": installed_versions(),
         "history": history,
     }
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def installed_versions() -> dict[str, str]:
+    """The versions of what a run's results depend on, by package; one that is not installed is left out."""
+    versions = {}
+    for name in RECORDED:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
 
 
 def uses_embedded(arguments: RunArguments) -> bool:
