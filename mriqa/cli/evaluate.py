@@ -108,7 +108,9 @@ def _report(
         say("No plot: fewer than two images have a score.")
 
 
-def _scale(name: str | None, low: float | None, high: float | None, direction: str | None) -> Scale | None:
+def _scale(
+    name: str | None, low: float | None, high: float | None, direction: Literal["higher", "lower"] | None
+) -> Scale | None:
     """The declared scale of the human scores; None where nothing was declared."""
     from mriqa.manifest.scales import MOS, Scale, resolve_scale
 
@@ -121,5 +123,5 @@ def _scale(name: str | None, low: float | None, high: float | None, direction: s
         return Scale(
             MOS.low if low is None else low,
             MOS.high if high is None else high,
-            direction or MOS.direction,  # type: ignore[arg-type]  # Scale checks it
+            direction or MOS.direction,
         )
