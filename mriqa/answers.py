@@ -33,6 +33,9 @@ LONGEST_ANSWER = 200_000
 NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,5})(?:\.[0-9]{1,15})?")
 """What a score may look like whatever the pattern lets through: plain ASCII decimals, no sign, no exponent, no NaN."""
 
+MOST_SCORES = 20_000
+"""As many scores may an answer choose from for its answers to be listed; three decimals on 1..5 are 4,001."""
+
 PROMPTS_FOLDER = Path(__file__).parent / "prompts"
 
 
@@ -180,7 +183,7 @@ class AnswerFormat:
         """
         if not LOWEST <= score <= HIGHEST:
             raise ValueError(f"A score must be within {LOWEST:g}..{HIGHEST:g} to be written as an answer, not {score}.")
-        if thinking and "{thinking}" not in self.template:
+        if thinking and not self.thinks:
             raise ValueError(f"Answer format {self.name!r} has no place for thinking.")
         value = float(score)
         if not self._is_common_scale:
@@ -204,10 +207,33 @@ class AnswerFormat:
         before, after = (_escaped(part).replace(_escaped("{thinking}"), thinking) for part in (head, tail))
         return before + numbers + after
 
-    def short_answers(self) -> list[str]:
-        """All texts that `grammar` matches where the format has no reasoning, each number with all counts of digits."""
-        numbers = _numbers(self.low, self.high, self.decimals)
-        return [self.template.replace("{score}", number) for number in numbers]
+    @property
+    def thinks(self) -> bool:
+        """Whether an answer carries reasoning."""
+        return "{thinking}" in self.template
+
+    @property
+    def why_not_listed(self) -> str | None:
+        """Why nothing can go through all answers of the format, as half a sentence; None where it can."""
+        if self.thinks:
+            return f"{self.name} answers think first"
+        count = (self.high - self.low) * 10**self.decimals
+        return f"{self.name} has {count:.0f} scores, more than {MOST_SCORES}" if count > MOST_SCORES else None
+
+    def score_texts(self, any_length: bool = False) -> list[str]:
+        """Every score of the format as it is written, lowest first: "1.00" … "5.00".
+
+        With `any_length` also with fewer digits ("1", "1.0", "1.1", …), the shorter ones first.
+        """
+        lengths = range(self.decimals + 1) if any_length else [self.decimals]
+        return [text for digits in lengths for text in _numbers(self.low, self.high, digits)]
+
+    def all_answers(self, any_length: bool = False) -> list[str]:
+        """The answer without reasoning that states each of `score_texts`, in the same order.
+
+        With `any_length`, and where the format has no reasoning, these are all the texts that `grammar` matches.
+        """
+        return [self.template.replace("{score}", text) for text in self.score_texts(any_length)]
 
     def messages(self) -> list[dict[str, str]]:
         """The prompt as chat messages with plain text content; the image goes before the user's text."""
@@ -265,18 +291,15 @@ def format_answer(score: float, mode: str = "non_thinking", thinking: str = "") 
     return load_format(mode).format(score, thinking)
 
 
-def _numbers(low: float, high: float, decimals: int) -> list[str]:
-    """Every number in [low, high] with at most `decimals` digits after the point, each in all its lengths."""
-    numbers = []
-    lowest, highest = Fraction(str(low)), Fraction(str(high))
-    for digits in range(decimals + 1):
-        steps = range(math.ceil(lowest * 10**digits), math.floor(highest * 10**digits) + 1)
-        numbers += [f"{step / 10**digits:.{digits}f}" for step in steps]
-    return numbers
+def _numbers(low: float, high: float, digits: int) -> list[str]:
+    """Every number in [low, high] with exactly `digits` digits after the point, lowest first."""
+    unit = 10**digits
+    steps = range(math.ceil(Fraction(str(low)) * unit), math.floor(Fraction(str(high)) * unit) + 1)
+    return [f"{step / unit:.{digits}f}" for step in steps]
 
 
 def _number_pattern(low: float, high: float, decimals: int) -> str:
-    """A regular expression for the same numbers, however many they are."""
+    """A regular expression for the numbers with 0 to `decimals` digits after the point, however many they are."""
     unit = 10**decimals
     lowest, highest = math.ceil(Fraction(str(low)) * unit), math.floor(Fraction(str(high)) * unit)
     wholes: dict[str, list[str]] = {}  # by what may follow them

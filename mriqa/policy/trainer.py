@@ -23,11 +23,11 @@ from transformers import Trainer
 from trl import GRPOTrainer
 from trl.extras.profiling import profiling_context
 
+from mriqa.answer_grammar import AnswerGrammar
 from mriqa.answers import Answer, completion_text
 from mriqa.frozen.cached_tower import cache_towers_like
 from mriqa.policy.checks import SettingsError
 from mriqa.policy.completion_log_probs import completion_log_probs
-from mriqa.policy.constraint import AnswerGrammar
 from mriqa.policy.finite_guard import ROWS_FIELD
 from mriqa.policy.prompt_groups import GROUP_FIELD, Fields, split_by_prompt
 from mriqa.policy.prompts_once import PromptsOnce, one_token_per_image

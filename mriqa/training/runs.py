@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ MODEL_DIR = "model"
 CONFIG_FILE = "resolved_config.yaml"
 LOG_FILE = "training_log.json"
 NO_CACHE = "none"
+RECORDED = ("mriqa", "torch", "transformers", "trl", "peft", "accelerate")  # packages whose versions a run records
 
 
 @dataclass(frozen=True)
@@ -160,16 +162,31 @@ def close_run(trainer: Any, config: Any, started: float) -> TrainingResult:
 
 
 def write_training_log(path: Path, trainer: Trainer, seconds: float) -> None:
-    """Write the log of a run as JSON: every logged step, the best checkpoint, the time it took. NaN becomes null."""
+    """Write the log of a run as JSON: versions, every logged step, the best checkpoint, the time it took.
+
+    NaN becomes null.
+    """
     state = trainer.state
     content = {
         "seconds": round(seconds, 1),
         "steps": state.global_step,
         "best_step": state.best_global_step,
         "best_metric": state.best_metric,
+        "versions": installed_versions(),
         "history": state.log_history,
     }
     write_json(content, path, indent=1)
+
+
+def installed_versions() -> dict[str, str]:
+    """The versions of what a run's results depend on, by package; one that is not installed is left out."""
+    versions = {}
+    for name in RECORDED:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
 
 
 def uses_embedded(arguments: RunArguments) -> bool:

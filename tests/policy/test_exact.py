@@ -24,7 +24,7 @@ from mriqa.models import load_vlm
 from mriqa.policy.checks import SettingsError
 from mriqa.policy.exact import ExactScoreTrainer, images_per_batch, outcome_kl
 from mriqa.policy.training_sets import policy_dataset
-from mriqa.shared_prefix.score_tree import AnswerTree, ScoreTree, score_texts
+from mriqa.shared_prefix.score_tree import AnswerTree, ScoreTree
 from mriqa.training.config import ScoreGRPOConfig
 
 FORMAT = load_format("tiny")
@@ -87,7 +87,7 @@ def ordinary(model: Any, prompt: dict[str, torch.Tensor], ids_BC: torch.Tensor) 
 
 def enumerated(model: Any, processor: Any, prompt: dict[str, torch.Tensor], ended: int) -> torch.Tensor:
     """Log-probability (S,) of all 401 answers by ordinary passes, the tail and end as behind score `ended`."""
-    logp_SC = ordinary(model, prompt, answer_ids(processor, [FORMAT.format(float(t)) for t in score_texts(FORMAT)]))
+    logp_SC = ordinary(model, prompt, answer_ids(processor, [FORMAT.format(float(t)) for t in FORMAT.score_texts()]))
     return logp_SC[:, :-2].sum(-1) + logp_SC[ended, -2:].sum()  # `</answer>` is one token, and the end another
 
 

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from mriqa.answers import load_format
+from mriqa.answer_grammar import AnswerGrammar, GrammarError
+from mriqa.answers import AnswerFormat, load_format
 from mriqa.embedded.tokenizer import train_tokenizer
-from mriqa.policy.checks import SettingsError
-from mriqa.policy.constraint import AnswerGrammar
 
 FORMAT = load_format("non_thinking")
 ANSWERS = {f"<answer>{hundredths / 100:.2f}</answer>" for hundredths in range(100, 501)}
@@ -40,7 +39,7 @@ def test_the_ways_through_the_grammar_are_the_401_answers(make: Any) -> None:
     open_ways: list[tuple[int, ...]] = [()]
     while open_ways:
         way = open_ways.pop()
-        tokens = grammar.allowed[way]
+        tokens = grammar.allowed(way)
         assert tokens
         endings += [way for token in tokens if token in EOS]
         open_ways += [(*way, token) for token in tokens if token not in EOS]
@@ -78,10 +77,48 @@ def test_allowed_tokens_keep_their_odds_and_ended_rows_are_left_alone() -> None:
 
 def test_what_cannot_be_listed_is_refused() -> None:
     tokenizer = train_tokenizer()
-    with pytest.raises(SettingsError, match="thinking answers think first"):
+    with pytest.raises(GrammarError, match="thinking answers think first"):
         AnswerGrammar.build(tokenizer, load_format("thinking"), EOS)
-    with pytest.raises(SettingsError, match="fine has 4000000000000000 scores, more than 20000"):
+    with pytest.raises(GrammarError, match="fine has 4000000000000000 scores, more than 20000"):
         AnswerGrammar.build(tokenizer, replace(FORMAT, name="fine", decimals=15), EOS)
     tokenizer.add_tokens(["<answer>"], special_tokens=True)
-    with pytest.raises(SettingsError, match=r"'<answer>1.00</answer>' back as '1.00</answer>'"):
+    with pytest.raises(GrammarError, match=r"'<answer>1.00</answer>' back as '1.00</answer>'"):
         AnswerGrammar.build(tokenizer, FORMAT, EOS)
+
+
+def ways_through(grammar: AnswerGrammar) -> set[tuple[int, ...]]:
+    """Every sequence of tokens that may be followed by an end."""
+    ways: set[tuple[int, ...]] = set()
+    open_ways: list[tuple[int, ...]] = [()]
+    while open_ways:
+        way = open_ways.pop()
+        for token in grammar.allowed(way):
+            if token in EOS:
+                ways.add(way)
+            else:
+                open_ways.append((*way, token))
+    return ways
+
+
+def splits(text: str, tokens: dict[str, int]) -> list[tuple[int, ...]]:
+    """Every way to write `text` with these tokens."""
+    if not text:
+        return [()]
+    beginnings = [text[:end] for end in range(1, len(text) + 1) if text[:end] in tokens]
+    return [(tokens[piece], *rest) for piece in beginnings for rest in splits(text[len(piece) :], tokens)]
+
+
+@pytest.mark.parametrize("any_length", [False, True])
+def test_any_split_lets_through_every_way_to_write_each_answer(any_length: bool) -> None:
+    tokenizer = merging_tokenizer()
+    few = AnswerFormat("few", "", "How good?", "(?P<score>[0-9.]+)", "{score}", 1, 3, decimals=2)
+    grammar = AnswerGrammar.build(tokenizer, few, EOS, any_length=any_length, any_split=True)
+    texts = [f"{hundredths / 100:.2f}" for hundredths in range(100, 301)]
+    if any_length:
+        texts += [f"{tenths / 10:.1f}" for tenths in range(10, 31)] + ["1", "2", "3"]
+    tokens = {tokenizer.decode([token]): token for token in range(len(tokenizer)) if token not in EOS}
+    expected = {way for text in texts for way in splits(text, tokens)}
+    assert ways_through(grammar) == expected and len(expected) > len(texts)
+    assert grammar.longest == 1 + max(map(len, expected))
+    canonical = AnswerGrammar.build(tokenizer, few, EOS, any_length=any_length)
+    assert ways_through(canonical) == set(map(tuple, tokenizer(texts)["input_ids"]))
