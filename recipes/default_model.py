@@ -60,9 +60,10 @@ def run(arguments: argparse.Namespace) -> Path:
     torch.set_num_threads(arguments.threads)
     import sft
 
-    from mriqa.embedded import DatasetSettings, prepare
+    from mriqa.embedded import DatasetSettings
     from mriqa.embedded.packaged import default_model_folder
     from mriqa.files import new_folder, write_json, write_text
+    from mriqa.training.embedded_preparation import prepare
     from mriqa.training.runs import MODEL_DIR
 
     output: Path = arguments.output

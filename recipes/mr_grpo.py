@@ -28,11 +28,11 @@ from sft import warm_start
 
 import mriqa.reward
 from mriqa.answers import AnswerFormat
-from mriqa.policy.checks import SettingsError, check_rewards, check_rollout_size, check_set_size
+from mriqa.errors import SettingsError
 from mriqa.policy.exact import ExactScoreTrainer, check_exact, images_per_batch
 from mriqa.policy.run_trainer import RunTrainer
 from mriqa.policy.trainer import ScoreGRPOTrainer
-from mriqa.policy.training_sets import policy_dataset
+from mriqa.training.checks import check_rewards, check_rollout_size, check_set_size
 from mriqa.training.config import RunArguments, ScoreGRPOConfig, parse_options
 from mriqa.training.launching import exit_code, parse
 from mriqa.training.mixing import MixArguments, open_mix
@@ -50,6 +50,7 @@ from mriqa.training.runs import (
     uses_embedded,
 )
 from mriqa.training.training_progress import show_progress
+from mriqa.training.training_sets import policy_dataset
 from mriqa.training.validating import validation_on
 
 

@@ -27,7 +27,6 @@ from torch import nn
 from torch.nn.utils import prune
 
 from mriqa.answers import load_format
-from mriqa.embedded.preparation import FEATURES
 from mriqa.errors import UserError
 from mriqa.eval import metrics, write_json
 from mriqa.features import extract, vlm_encoder
@@ -38,6 +37,7 @@ from mriqa.models import load_scoring_settings, load_vlm
 from mriqa.scoring import Scorer
 from mriqa.selection import SELECTORS
 from mriqa.selection.mixture.choice import Choice, choose
+from mriqa.training.embedded_preparation import FEATURES
 
 LEFT_ALONE = (*TOWER_NAMES, "lm_head")
 DEFAULT_SELECTORS = [name for name in SELECTORS if name != "contextual_diversity"]  # which reads level logits

@@ -20,10 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mriqa.policy.checks import SettingsError
+from mriqa.errors import SettingsError
 from mriqa.policy.run_trainer import ScoreSFTTrainer
-from mriqa.policy.training_sets import answer_dataset
-from mriqa.policy.vision import jitter_features
 from mriqa.training.config import RunArguments, ScoreSFTConfig
 from mriqa.training.launching import exit_code, parse
 from mriqa.training.runs import (
@@ -39,7 +37,9 @@ from mriqa.training.runs import (
     uses_embedded,
 )
 from mriqa.training.training_progress import show_progress
+from mriqa.training.training_sets import answer_dataset
 from mriqa.training.validating import validation_on
+from mriqa.training.vision import jitter_features
 
 WARM_START_CONFIG = Path(__file__).parent / "configs" / "tiny_sft.yaml"
 

@@ -78,4 +78,4 @@ def test_a_write_error_is_a_sentence_and_an_os_error():
 def test_what_a_person_chose_wrongly_is_both_a_user_error_and_a_value_error(refused):
     with pytest.raises(UserError) as caught:
         refused()
-    assert isinstance(caught.value, ValueError) and str(caught.value).endswith(".")
+    assert isinstance(caught.value, ValueError) and str(caught.value)[-1] in ".?"

@@ -56,7 +56,7 @@ def report_before(tmp_path_factory) -> str:
         ("mriqa/files.py", "import mriqa.manifest.scales", LAYERS, "mriqa.files -> mriqa.manifest.scales"),
         ("mriqa/manifest/rows.py", "from mriqa.models import load_vlm", LAYERS, "mriqa.manifest.rows -> mriqa.models"),
         ("eval/metrics.py", "from mriqa.training import runs", LAYERS, "mriqa.eval.metrics -> mriqa.training.runs"),
-        ("mriqa/policy/checks.py", "import mriqa.reward", LAYERS, "mriqa.policy.checks -> mriqa.reward"),
+        ("mriqa/training/checks.py", "import mriqa.reward", LAYERS, "mriqa.training.checks -> mriqa.reward"),
         ("reward/margin.py", "from recipes import sft", RECIPES, "mriqa.reward.margin -> recipes.sft"),
         ("mriqa/selection/ppr.py", "import mriqa.heads", APART, "mriqa.selection.ppr -> mriqa.heads"),
         ("mriqa/heads/mae.py", "import mriqa.conord.model", APART, "mriqa.heads.mae -> mriqa.conord.model"),

@@ -49,19 +49,19 @@ def split_by_content(
         One list of rows for each fraction, ordered by dataset and id; a dict of them where `fractions` is one.
 
     Raises:
-        ValueError: the fractions are not positive or do not sum to 1, or there are fewer contents than parts.
+        DataSetError: the fractions are not positive or do not sum to 1, or there are fewer contents than parts.
 
     Example:
         >>> train, test = split_by_content(rows, [0.8, 0.2], seed=1)  # doctest: +SKIP
     """
     shares = list(fractions.values() if isinstance(fractions, Mapping) else fractions)
     if not shares or not all(math.isfinite(share) and share > 0 for share in shares):
-        raise ValueError(f"Split fractions must be positive numbers, not {shares}.")
+        raise DataSetError(f"Split fractions must be positive numbers, not {shares}.")
     if not math.isclose(sum(shares), 1.0, abs_tol=1e-6):
-        raise ValueError(f"Split fractions must sum to 1, but {shares} sum to {sum(shares):g}.")
+        raise DataSetError(f"Split fractions must sum to 1, but {shares} sum to {sum(shares):g}.")
     contents = sorted({row.content for row in rows}, key=lambda content: _draw(content, seed))
     if len(contents) < len(shares):
-        raise ValueError(
+        raise DataSetError(
             f"Cannot split {len(contents)} contents into {len(shares)} parts: each part needs a content of its own, so "
             "use fewer parts or more contents."
         )

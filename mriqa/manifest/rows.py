@@ -54,7 +54,7 @@ class RowError(ValueError):
 
 
 class NoScoreError(RowError):
-    """The row has no score under any of the keys that could hold it."""
+    """The row has no score under any of the keys that could hold it. Never reaches a person: it becomes a `BadRow`."""
 
 
 @dataclass(frozen=True)

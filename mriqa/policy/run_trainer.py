@@ -18,6 +18,7 @@ from transformers import Trainer
 from trl import SFTTrainer
 
 from mriqa.answers import AnswerFormat
+from mriqa.errors import SettingsError
 from mriqa.images import ImageError
 from mriqa.models import save_scoring_settings
 from mriqa.policy.auxiliary import Auxiliary, HeadTraining
@@ -31,7 +32,6 @@ from mriqa.policy.checkpoints import (
     plain_data_only,
     whole_or_absent,
 )
-from mriqa.policy.checks import SettingsError
 from mriqa.policy.finite_guard import FiniteGuard
 from mriqa.policy.resuming import load_rollout, rollout_file, save_rollout
 from mriqa.policy.validation import Validation, evaluation_mode, validate
@@ -289,4 +289,4 @@ class RunTrainer(Trainer):
 
 
 class ScoreSFTTrainer(RunTrainer, SFTTrainer):
-    """TRL's SFTTrainer on `mriqa.policy.training_sets.answer_dataset`: the warm start."""
+    """TRL's SFTTrainer on `mriqa.training.training_sets.answer_dataset`: the warm start."""

@@ -20,7 +20,7 @@ import torch
 from trl.trainer.utils import nanstd
 
 from mriqa.answers import Answer
-from mriqa.policy.checks import SettingsError
+from mriqa.errors import SettingsError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -25,8 +25,8 @@ from trl.extras.profiling import profiling_context
 
 from mriqa.answer_grammar import AnswerGrammar
 from mriqa.answers import Answer, completion_text
+from mriqa.errors import SettingsError
 from mriqa.frozen.cached_tower import cache_towers_like
-from mriqa.policy.checks import SettingsError
 from mriqa.policy.completion_log_probs import completion_log_probs
 from mriqa.policy.finite_guard import ROWS_FIELD
 from mriqa.policy.prompt_groups import GROUP_FIELD, Fields, split_by_prompt
@@ -57,12 +57,12 @@ class Judged:
 
 
 class ScoreGRPOTrainer(RunTrainer, GRPOTrainer):
-    """TRL's GRPOTrainer on `mriqa.policy.training_sets.policy_dataset`; `args` is a `ScoreGRPOConfig`.
+    """TRL's GRPOTrainer on `mriqa.training.training_sets.policy_dataset`; `args` is a `ScoreGRPOConfig`.
 
     Args (keywords, beside GRPOTrainer's and RunTrainer's):
         comparison: "global" compares all N = generation_batch_size / num_generations images of a rollout, whichever
             process sampled them; "local" compares those of each process only (the published setting), and then every
-            process must hold whole groups (`mriqa.policy.checks.check_rollout_size`).
+            process must hold whole groups (`mriqa.training.checks.check_rollout_size`).
 
     A reward function is called with TRL's arguments and one more column, `answers`: what each completion says, as an
     `mriqa.answers.Answer`. Under "global" with several processes it is called on the whole comparison set, so it must

@@ -16,8 +16,9 @@ from typing import Any, Literal
 import torch
 from trl import GRPOConfig, SFTConfig
 
+from mriqa.errors import SettingsError
 from mriqa.files import write_text
-from mriqa.policy.checks import SettingsError, check_whole_groups
+from mriqa.training.checks import check_whole_groups
 
 EMBEDDED = "embedded"
 PLAIN = (str, int, float, bool, list, dict)

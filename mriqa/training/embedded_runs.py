@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from accelerate import PartialState
 
-import mriqa.embedded
-from mriqa.embedded.preparation import FEATURES
 from mriqa.frozen.cached_tower import cache_towers
 from mriqa.frozen.store import FeatureStore
 from mriqa.manifest import RatedImage
 from mriqa.models import load_scoring_settings, load_vlm
 from mriqa.training.config import EMBEDDED, RunArguments
+from mriqa.training.embedded_preparation import FEATURES, Prepared, prepare
 from mriqa.training.runs import MODEL_DIR, NO_CACHE
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def fill_in_embedded(
     trains; it is trained once and found again afterwards.
     """
     with PartialState().main_process_first():
-        prepared = prepare(arguments)
+        prepared = prepare_default(arguments)
     filled = dataclasses.replace(arguments)
     if filled.train_manifest == EMBEDDED:
         filled.train_manifest = str(prepared.train)
@@ -50,9 +49,9 @@ def fill_in_embedded(
     return filled
 
 
-def prepare(arguments: RunArguments) -> mriqa.embedded.Prepared:
+def prepare_default(arguments: RunArguments) -> Prepared:
     """The embedded data set, features and untrained model that the arguments ask for, built where not there yet."""
-    return mriqa.embedded.prepare(
+    return prepare(
         arguments.embedded_dir,
         photos=arguments.photos,
         train_images=arguments.embedded_images,

@@ -14,8 +14,7 @@ from typing import Any
 import yaml
 from trl import TrlParser
 
-from mriqa.errors import UserError
-from mriqa.policy.checks import SettingsError
+from mriqa.errors import SettingsError, UserError
 
 USAGE = "%(prog)s [--config FILE.yaml] [--OPTION VALUE ...]"
 ENVIRONMENT = "env"  # TRL's key for environment variables

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 from accelerate import PartialState
 
 from mriqa.answers import AnswerFormat, AnswerFormatError, load_format
+from mriqa.errors import SettingsError
 from mriqa.files import write_json
 from mriqa.frozen.cached_tower import cache_towers
 from mriqa.frozen.store import FeatureStore
 from mriqa.manifest import RatedImage, read_manifest
 from mriqa.models import load_scoring_settings, load_vlm
 from mriqa.policy.checkpoints import REPLACED, STAGING, find_checkpoint, one_per_disk, restore_replaced
-from mriqa.policy.checks import SettingsError, check_images
-from mriqa.policy.vision import TOWER_PATTERN, freeze_vision, set_pixel_budget
+from mriqa.training.checks import check_images
 from mriqa.training.config import EMBEDDED, RunArguments, write_resolved_config
+from mriqa.training.vision import TOWER_PATTERN, freeze_vision, set_pixel_budget
 
 if TYPE_CHECKING:
     from peft import LoraConfig

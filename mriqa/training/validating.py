@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mriqa.answers import AnswerFormat
+from mriqa.errors import SettingsError
 from mriqa.eval.metrics import plcc, srcc
 from mriqa.manifest import RatedImage
-from mriqa.policy.checks import SettingsError
 from mriqa.policy.validation import Validation
 from mriqa.scoring.readout_table import READOUT_NAMES
 from mriqa.scoring.scorer import Scorer

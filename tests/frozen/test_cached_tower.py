@@ -13,7 +13,7 @@ from counted_passes import counted
 
 from mriqa.frozen.cached_tower import cache_towers, cache_towers_like, image_digest, vision_towers
 from mriqa.frozen.store import FeatureStore
-from mriqa.policy.vision import freeze_vision
+from mriqa.training.vision import freeze_vision
 
 FAMILIES = (*tiny_families.FAMILIES, "llava")
 

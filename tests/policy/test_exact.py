@@ -17,15 +17,15 @@ from safetensors.torch import load_file
 
 import mriqa.reward
 from mriqa.answers import load_format
+from mriqa.errors import SettingsError
 from mriqa.frozen.cached_tower import cache_towers
 from mriqa.frozen.store import FeatureStore
 from mriqa.manifest import write_manifest
 from mriqa.models import load_vlm
-from mriqa.policy.checks import SettingsError
 from mriqa.policy.exact import ExactScoreTrainer, images_per_batch, outcome_kl
-from mriqa.policy.training_sets import policy_dataset
 from mriqa.shared_prefix.score_tree import AnswerTree, ScoreTree
 from mriqa.training.config import ScoreGRPOConfig
+from mriqa.training.training_sets import policy_dataset
 
 FORMAT = load_format("tiny")
 TEMPERATURE = 0.7

@@ -13,10 +13,10 @@ import mriqa.reward
 from mriqa.answers import load_format
 from mriqa.embedded import build_tiny_qwen3_vl
 from mriqa.policy.trainer import ScoreGRPOTrainer
-from mriqa.policy.training_sets import policy_dataset
-from mriqa.policy.vision import freeze_vision
 from mriqa.training import runs
 from mriqa.training.config import RunArguments, ScoreGRPOConfig
+from mriqa.training.training_sets import policy_dataset
+from mriqa.training.vision import freeze_vision
 
 
 def test_a_whole_run_sees_each_image_once(tmp_path: Path, rows: list, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,8 @@ from mriqa.errors import UserError
 from mriqa.models import load_vlm
 from mriqa.policy.prompts_once import distinct_conversations
 from mriqa.policy.trainer import ScoreGRPOTrainer
-from mriqa.policy.training_sets import policy_dataset
 from mriqa.training.config import ScoreGRPOConfig
+from mriqa.training.training_sets import policy_dataset
 
 FORMAT = load_format("non_thinking")
 GROUP = 3

@@ -17,13 +17,6 @@ if str(RECIPES) not in sys.path:
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from mriqa.embedded import build_tiny_qwen3_vl
-
-    return build_tiny_qwen3_vl(tmp_path_factory.mktemp("tiny") / "qwen3_vl", seed=0)
-
-
-@pytest.fixture(scope="session")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six 64×64 images of noise, the noisier the lower rated."""
     from mriqa.manifest import RatedImage, write_manifest

@@ -10,7 +10,8 @@ import pytest
 import sft
 import yaml
 
-from mriqa.policy.checks import SettingsError, check_rollout_size
+from mriqa.errors import SettingsError
+from mriqa.training.checks import check_rollout_size
 from mriqa.training.config import parse_options, write_resolved_config
 
 CONFIGS = Path(mr_grpo.__file__).parent / "configs"

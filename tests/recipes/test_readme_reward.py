@@ -11,9 +11,9 @@ from pathlib import Path
 import mr_grpo
 import pytest
 
-from mriqa.embedded import prepare
 from mriqa.embedded.dataset import DatasetSettings
 from mriqa.training import embedded_runs
+from mriqa.training.embedded_preparation import prepare
 
 REPOSITORY = Path(__file__).parents[2]
 LAUNCH = ["accelerate", "launch", "recipes/mr_grpo.py"]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from mriqa.answers import load_format
 from mriqa.images import ImageError
-from mriqa.policy.training_sets import ImageCache, answer_dataset, policy_dataset
+from mriqa.training.training_sets import ImageCache, answer_dataset, policy_dataset
 
 
 def test_policy_columns(rows: list) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from mriqa.policy.checks import SettingsError, check_images, check_rewards, check_rollout_size
+from mriqa.errors import SettingsError
+from mriqa.training.checks import check_images, check_rewards, check_rollout_size
 from mriqa.training.runs import evenly_spread
 
 ROLLOUT: dict[str, Any] = {

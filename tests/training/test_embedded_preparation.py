@@ -7,7 +7,7 @@ import torch
 from counted_passes import counted
 
 from mriqa.answers import load_format
-from mriqa.embedded import DatasetSettings, prepare
+from mriqa.embedded import DatasetSettings
 from mriqa.frozen.cached_tower import cache_towers
 from mriqa.frozen.store import FeatureStore
 from mriqa.images import load_image
@@ -15,6 +15,7 @@ from mriqa.manifest import read_manifest
 from mriqa.models import load_scoring_settings, load_vlm
 from mriqa.scoring.prompts import prompt_batch
 from mriqa.training.config import RunArguments
+from mriqa.training.embedded_preparation import prepare
 from mriqa.training.embedded_runs import fill_in_embedded, scores_of
 from mriqa.training.runs import load_policy
 
@@ -61,7 +62,7 @@ def test_the_tower_never_runs_again(prepared, tmp_path):
 
 
 def test_training_finds_them_by_itself_and_scoring_gives_the_same(prepared, folder, monkeypatch):
-    monkeypatch.setattr("mriqa.training.embedded_runs.prepare", lambda _: prepared)
+    monkeypatch.setattr("mriqa.training.embedded_runs.prepare_default", lambda _: prepared)
     arguments = fill_in_embedded(RunArguments(embedded_dir=str(folder)))
     assert arguments.freeze_vision and arguments.vision_cache == str(prepared.features)
     assert fill_in_embedded(RunArguments(vision_cache="none")).vision_cache == "none"

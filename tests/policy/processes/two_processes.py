@@ -15,9 +15,9 @@ from mriqa.answers import load_format
 from mriqa.manifest import read_manifest
 from mriqa.models import load_vlm
 from mriqa.policy.trainer import ScoreGRPOTrainer
-from mriqa.policy.training_sets import policy_dataset
 from mriqa.policy.validation import Validation
 from mriqa.training.config import ScoreGRPOConfig
+from mriqa.training.training_sets import policy_dataset
 
 model_path, manifest, folder = sys.argv[1:]
 answer_format = load_format("non_thinking")

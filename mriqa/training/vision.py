@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mriqa.errors import SettingsError
 from mriqa.frozen.cached_tower import TOWER_NAMES, vision_towers
-from mriqa.policy.checks import SettingsError
 
 if TYPE_CHECKING:
     from torch import nn

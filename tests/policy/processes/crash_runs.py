@@ -28,7 +28,7 @@ CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate")
 
 
 def main(plan_file: str, results_file: str) -> None:
-    sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
+    sys.path.insert(0, str(Path(__file__).parents[3] / "recipes"))
     import mr_grpo
 
     results = []

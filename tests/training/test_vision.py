@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from mriqa.policy.checks import SettingsError
-from mriqa.policy.vision import jitter_features
+from mriqa.errors import SettingsError
+from mriqa.training.vision import jitter_features
 
 
 class Recorder(nn.Module):

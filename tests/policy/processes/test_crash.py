@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from tiny_policy import make_trainer
 from tiny_qwen2_5_vl import build_tiny_qwen2_5_vl
 
+from mriqa.errors import SettingsError
 from mriqa.manifest import write_manifest
 from mriqa.policy.checkpoints import CheckpointError, find_checkpoint, restore_replaced
-from mriqa.policy.checks import SettingsError
 from mriqa.policy.validation import Validation
 
 REWARD = """

@@ -10,16 +10,12 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mriqa.errors import UserError
+from mriqa.errors import SettingsError
 
 if TYPE_CHECKING:
     from mriqa.manifest import RatedImage
 
 PAIRWISE = ("margin", "ranking")
-
-
-class SettingsError(UserError, ValueError):
-    """Settings or data that cannot train, as one sentence that names the setting and the cure."""
 
 
 def check_images(rows: Sequence[RatedImage], name: str) -> None:
