@@ -112,9 +112,9 @@ def _pack(trained: Path, folder: Path) -> None:
     saved = load_scoring_settings(trained)
     assert saved is not None, "a recipe's model has its prompt beside it"
     model.half().save_pretrained(folder)
-    images = processor.image_processor  # type: ignore[attr-defined]
+    images = processor.image_processor  # type: ignore[attr-defined]  # set by subclasses
     images.size = images.crop_size = {"height": SIDE, "width": SIDE}
-    processor.patch_size = SIDE // model.model.vision_tower.config.grid  # type: ignore[attr-defined, union-attr]
+    processor.patch_size = SIDE // model.model.vision_tower.config.grid  # type: ignore[attr-defined, union-attr]  # likewise
     processor.save_pretrained(folder)
     save_scoring_settings(folder, saved.answer_format, {"limit": LIMIT, "crop": SIDE, "count": 1})
 

@@ -67,7 +67,7 @@ class LiteTower(PreTrainedModel):
 
     def forward(self, pixel_values: Tensor, return_dict: bool = True, **_: object) -> BaseModelOutput:
         with torch.autocast(pixel_values.device.type, enabled=False):
-            return BaseModelOutput(last_hidden_state=self.statistics(pixel_values))  # type: ignore[arg-type]
+            return BaseModelOutput(last_hidden_state=self.statistics(pixel_values))  # type: ignore[arg-type]  # wants FloatTensor
 
     def statistics(self, images_BCHW: Tensor) -> Tensor:
         """Standardised cell statistics (B, 272, g, g) of images (B, 3, H, W), H and W at least 32."""
@@ -140,7 +140,7 @@ class _Convolution(nn.Conv2d):
             convolution.in_channels,
             convolution.out_channels,
             size,
-            convolution.stride,  # type: ignore[arg-type]
+            convolution.stride,  # type: ignore[arg-type]  # typed as any tuple
             padding=size[0] // 2,
             groups=convolution.groups,
         )

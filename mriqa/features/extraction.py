@@ -94,8 +94,8 @@ def _of_batch(
     if missing:
         for key, row_D in zip(missing, _compute(list(missing.values()), encoder, look, pool)):
             found[key] = {NAME: torch.from_numpy(row_D)}
-            store.put(key, found[key])  # type: ignore[arg-type]
-    return [found[key][NAME].numpy() for key in keys]  # type: ignore[index]
+            store.put(key, found[key])  # type: ignore[arg-type]  # filled above
+    return [found[key][NAME].numpy() for key in keys]  # type: ignore[index]  # filled above
 
 
 def _compute(images: list[Source], encoder: Encoder, look: ViewSettings, pool: ThreadPoolExecutor) -> list[FloatArray]:

@@ -97,7 +97,7 @@ class CachedTower:
         for key, features in zip(missing, self._compute(list(missing.values()))):
             self.store.put(key, features)
             found[key] = features
-        return self._output([found[key] for key in keys], images[0][PIXELS].device)  # type: ignore[misc]
+        return self._output([found[key] for key in keys], images[0][PIXELS].device)  # type: ignore[misc]  # all found
 
     def keep(self, image: ImageDigest, features: Features) -> None:
         """Put into the store what the tower, as it is now, gives for an image, worked out elsewhere in full precision.
@@ -160,10 +160,10 @@ class CachedTower:
         hidden = {int(name.split(".")[1]): tensor for name, tensor in joined.items() if name.startswith("hidden.")}
         deepstack = [joined[name] for name in sorted(joined) if name.startswith("deepstack.")]
         return TowerOutput(
-            last_hidden_state=joined.get("last_hidden_state"),  # type: ignore[arg-type]
-            pooler_output=joined.get("pooler_output"),  # type: ignore[arg-type]
+            last_hidden_state=joined.get("last_hidden_state"),  # type: ignore[arg-type]  # wants FloatTensor
+            pooler_output=joined.get("pooler_output"),  # type: ignore[arg-type]  # likewise
             hidden_states=hidden or None,  # type: ignore[arg-type]  # read as hidden_states[layer]
-            deepstack_features=deepstack or None,  # type: ignore[arg-type]
+            deepstack_features=deepstack or None,  # type: ignore[arg-type]  # likewise
         )
 
 
@@ -210,7 +210,7 @@ def _updated(digest: ImageDigest, content: dict[str, Any]) -> ImageDigest:
     for name, value in sorted(content.items()):
         if isinstance(value, torch.Tensor):
             digest.update(f"{name}={value.dtype}{tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]  # bytes
         else:
             digest.update(f"{name}={value!r};".encode())
     return digest

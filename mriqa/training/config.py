@@ -166,7 +166,7 @@ class ScoreTrainerDefaults:
 
 
 @dataclass
-class ScoreGRPOConfig(ScoreTrainerDefaults, GRPOConfig):  # type: ignore[misc]
+class ScoreGRPOConfig(ScoreTrainerDefaults, GRPOConfig):  # type: ignore[misc]  # narrower defaults of TRL's fields
     """TRL's GRPOConfig with the published MR-IQA settings as defaults, safe on a machine without an accelerator."""
 
     output_dir: str | None = field(
@@ -236,7 +236,7 @@ class ScoreGRPOConfig(ScoreTrainerDefaults, GRPOConfig):  # type: ignore[misc]
 
 
 @dataclass
-class ScoreSFTConfig(ScoreTrainerDefaults, SFTConfig):  # type: ignore[misc]
+class ScoreSFTConfig(ScoreTrainerDefaults, SFTConfig):  # type: ignore[misc]  # as above
     """TRL's SFTConfig with defaults for a warm start on (image, answer) pairs."""
 
     output_dir: str | None = field(

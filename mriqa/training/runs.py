@@ -117,7 +117,7 @@ def load_policy(arguments: RunArguments) -> tuple[PreTrainedModel, ProcessorMixi
     model, processor = load_vlm(
         arguments.model, dtype=arguments.dtype, device="cpu", trust_remote_code=arguments.allow_remote_code
     )
-    processor.tokenizer.padding_side = "left"  # type: ignore[attr-defined]
+    processor.tokenizer.padding_side = "left"  # type: ignore[attr-defined]  # set by subclasses
     set_pixel_budget(processor, arguments.min_pixels, arguments.max_pixels)
     if arguments.freeze_vision:
         freeze_vision(model)

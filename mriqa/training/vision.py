@@ -73,7 +73,7 @@ def set_pixel_budget(processor: ProcessorMixin, min_pixels: int | None, max_pixe
     """
     if min_pixels is None and max_pixels is None:
         return
-    image_processor: Any = processor.image_processor  # type: ignore[attr-defined]
+    image_processor: Any = processor.image_processor  # type: ignore[attr-defined]  # set by subclasses
     size = image_processor.size
     if "Qwen" not in type(image_processor).__name__ or "longest_edge" not in size:
         raise SettingsError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -78,3 +80,16 @@ def test_unknown_names_are_refused_with_those_that_there_are(taught_model):
             attempt()
     with pytest.raises(ValueError, match="temperature must be above 0, not 0"):
         mriqa.Scorer.from_pretrained("name", backend="server", temperature=0)
+
+
+def test_the_backend_of_the_extending_page(constant_module, monkeypatch, pictures, tmp_path, repository):
+    page = (repository / "docs" / "extending.md").read_text(encoding="utf-8")
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, flags=re.S) if "FileBackend" in block)
+    exec(code, vars(constant_module))
+    monkeypatch.setitem(BACKENDS, "file", BackendEntry("constant_scores", holds_model=False))
+    answers = tmp_path / "answers.json"
+    answers.write_text(json.dumps([f"<answer>{1.5 + place:.2f}</answer>" for place in range(len(pictures))]))
+    scorer = mriqa.Scorer.from_pretrained(str(answers), backend="file")
+    assert [score.score for score in scorer.score(pictures)] == [1.5 + place for place in range(len(pictures))]
+    with pytest.raises(UserError, match="no probabilities: use --readout greedy"):
+        mriqa.Scorer.from_pretrained(str(answers), "expected", backend="file")
