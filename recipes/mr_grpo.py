@@ -107,7 +107,7 @@ def train(arguments: MRGRPOArguments, config: ScoreGRPOConfig) -> TrainingResult
         arguments = fill_in_embedded(arguments, warm_start)
     mix = open_mix(arguments)
     train_rows = mix.rows if mix else read_images(arguments, arguments.train_manifest, "train_manifest")
-    val_rows = read_validation_images(arguments, config)
+    val_rows = read_validation_images(arguments, config, train_rows)
     reward_options = parse_options(arguments.reward_options, "reward_options")
     check_rewards(arguments.reward, reward_options, train_rows)
     check_aux(arguments, config)

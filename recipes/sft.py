@@ -75,7 +75,7 @@ def train(arguments: SFTArguments, config: ScoreSFTConfig) -> TrainingResult:
 
         arguments = fill_in_embedded(arguments)
     train_rows = read_images(arguments, arguments.train_manifest, "train_manifest")
-    val_rows = read_validation_images(arguments, config)
+    val_rows = read_validation_images(arguments, config, train_rows)
     if arguments.target not in ("mos", "sampled"):
         raise SettingsError(f'target is "mos" or "sampled", not "{arguments.target}".')
     without_std = [row for row in train_rows if row.std is None]

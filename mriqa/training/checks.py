@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mriqa.datasets.audit import find_leaks
 from mriqa.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -31,6 +32,23 @@ def check_images(rows: Sequence[RatedImage], name: str) -> None:
         raise SettingsError(
             f"All {len(rows)} images of {name} have the same score ({scores.pop():.2f}), so there is no difference "
             "in quality to learn or to rank: give images with different scores."
+        )
+
+
+def check_leaks(train_rows: Sequence[RatedImage], val_rows: Sequence[RatedImage], leaks: str) -> None:
+    """Refuse validation images that training sees too: the same file, bytes, name or content.
+
+    How pictures look isn't compared, which takes minutes: `mriqa audit` does it.
+    """
+    if leaks not in ("refuse", "allow"):
+        raise SettingsError(f'leaks is "refuse" or "allow", not "{leaks}".')
+    if leaks == "allow":
+        return
+    found = find_leaks({"train_manifest": train_rows, "val_manifest": val_rows}, look=False)
+    if found:
+        raise SettingsError(
+            f"Training and validation share {len(found)} pictures or contents (the first: {found[0]}), so validation "
+            "would choose what was learnt by heart: validate on others, or say --leaks allow."
         )
 
 

@@ -96,6 +96,13 @@ class RunArguments:
     lora_target_modules: list[str] = field(
         default_factory=lambda: ["all-linear"], metadata={"help": "Modules that get LoRA adapters, by name."}
     )
+    leaks: Literal["refuse", "allow"] = field(
+        default="refuse",
+        metadata={
+            "help": "What to do where training and validation images share a file, its bytes, a name or a content: "
+            "'refuse', or 'allow'. `mriqa audit` lists them, and finds near duplicates too."
+        },
+    )
     val_readout: str = field(
         default="auto",
         metadata={"help": "How validation reads a score off the model: 'expected', 'greedy', 'sample', or 'auto'."},

@@ -20,7 +20,7 @@ from mriqa.frozen.store import FeatureStore
 from mriqa.manifest import RatedImage, read_manifest
 from mriqa.models import load_scoring_settings, load_vlm
 from mriqa.policy.checkpoints import REPLACED, STAGING, find_checkpoint, one_per_disk, restore_replaced
-from mriqa.training.checks import check_images
+from mriqa.training.checks import check_images, check_leaks
 from mriqa.training.config import EMBEDDED, RunArguments, write_resolved_config
 from mriqa.training.vision import TOWER_PATTERN, freeze_vision, set_pixel_budget
 
@@ -95,12 +95,17 @@ def read_images(arguments: RunArguments, path: str, name: str) -> list[RatedImag
     return rows
 
 
-def read_validation_images(arguments: RunArguments, config: Any) -> list[RatedImage]:
-    """The rated images to validate on, `val_limit` of them at most; none switches validation off in `config`."""
+def read_validation_images(arguments: RunArguments, config: Any, train_rows: Sequence[RatedImage]) -> list[RatedImage]:
+    """The rated images to validate on, `val_limit` of them at most; none switches validation off in `config`.
+
+    Raises SettingsError where training would leak into validation, as `leaks` says.
+    """
     if arguments.val_manifest is None:
         config.eval_strategy, config.load_best_model_at_end, config.eval_on_start = "no", False, False
         return []
-    return evenly_spread(read_images(arguments, arguments.val_manifest, "val_manifest"), arguments.val_limit)
+    rows = read_images(arguments, arguments.val_manifest, "val_manifest")
+    check_leaks(train_rows, rows, arguments.leaks)
+    return evenly_spread(rows, arguments.val_limit)
 
 
 def evenly_spread(rows: Sequence[RatedImage], limit: int | None) -> list[RatedImage]:

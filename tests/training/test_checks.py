@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from mriqa.errors import SettingsError
-from mriqa.training.checks import check_images, check_rewards, check_rollout_size
+from mriqa.training.checks import check_images, check_leaks, check_rewards, check_rollout_size
 from mriqa.training.runs import evenly_spread
 
 ROLLOUT: dict[str, Any] = {
@@ -84,3 +85,15 @@ def test_validation_subset_keeps_both_ends() -> None:
     assert len(evenly_spread(rows, None)) == len(evenly_spread(rows, 99)) == 10
     with pytest.raises(SettingsError, match="val_limit is 1"):
         evenly_spread(rows, 1)
+
+
+def test_validation_that_training_has_seen_is_refused(rows: list) -> None:
+    train, val = rows[:4], rows[4:]
+    check_leaks(train, val, "refuse")
+    with pytest.raises(SettingsError, match=r"share 2 pictures or contents \(the first: file: .*3.png .*--leaks allow"):
+        check_leaks(train, [*val, rows[3]], "refuse")
+    check_leaks(train, [*val, rows[3]], "allow")
+    with pytest.raises(SettingsError, match="share 1 pictures or contents .the first: content '0'"):
+        check_leaks(train, [replace(val[0], content="0"), val[1]], "refuse")
+    with pytest.raises(SettingsError, match='"refuse" or "allow", not "warn"'):
+        check_leaks(train, val, "warn")

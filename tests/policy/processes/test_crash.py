@@ -48,6 +48,7 @@ def options(rows: list, tmp_path: Path) -> list[str]:
     settings = {
         "train_manifest": manifest,
         "val_manifest": manifest,
+        "leaks": "allow",
         "reward": f"{plugin}:by_text",
         "num_generations": 2,
         "steps_per_generation": 2,
