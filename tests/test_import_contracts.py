@@ -56,11 +56,11 @@ def report_before(tmp_path_factory) -> str:
         ("mriqa/files.py", "import mriqa.manifest.scales", LAYERS, "mriqa.files -> mriqa.manifest.scales"),
         ("mriqa/manifest/rows.py", "from mriqa.models import load_vlm", LAYERS, "mriqa.manifest.rows -> mriqa.models"),
         ("eval/metrics.py", "from mriqa.training import runs", LAYERS, "mriqa.eval.metrics -> mriqa.training.runs"),
-        ("mriqa/training/checks.py", "import mriqa.reward", LAYERS, "mriqa.training.checks -> mriqa.reward"),
+        ("mriqa/policy/sampling.py", "import mriqa.reward", LAYERS, "mriqa.policy.sampling -> mriqa.reward"),
         ("reward/margin.py", "from recipes import sft", RECIPES, "mriqa.reward.margin -> recipes.sft"),
         ("mriqa/selection/ppr.py", "import mriqa.heads", APART, "mriqa.selection.ppr -> mriqa.heads"),
         ("mriqa/heads/mae.py", "import mriqa.conord.model", APART, "mriqa.heads.mae -> mriqa.conord.model"),
-        ("reward/checks.py", "from .margin import MarginReward", CIRCLES, "No cycles are allowed in mriqa.reward"),
+        ("reward/comparison.py", "from .margin import margin_reward", CIRCLES, "No cycles are allowed in mriqa.reward"),
         ("mriqa/images.py", "import mriqa.manifest", CIRCLES, "No cycles are allowed in mriqa. It"),
     ],
 )

@@ -38,7 +38,7 @@ def test_the_reward_trains_under_both_estimators(tmp_path: Path, monkeypatch: py
     # The embedded data set with few and small pictures, and its untrained model in the place of the warm start's.
     small = prepare("embedded", settings=SMALL)
     shutil.copytree(small.model, "outputs/embedded/warm_start/model")
-    monkeypatch.setattr(embedded_runs, "prepare", lambda arguments: small)
+    monkeypatch.setattr(embedded_runs, "prepare_default", lambda arguments: small)
 
     words = shlex.split(command.replace("\\\n", " "))
     assert words[:3] == LAUNCH
