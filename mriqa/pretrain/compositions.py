@@ -79,6 +79,10 @@ class Compositions:
         place = self.varying_C[..., None, None].expand(*self.severity_CLM.shape[:-1], 1)
         return self.severity_CLM.gather(-1, place)[..., 0]
 
+    def of(self, tiny_batch: int) -> Compositions:
+        """Those of one tiny-batch out of a stack."""
+        return Compositions(**{each.name: getattr(self, each.name)[tiny_batch] for each in fields(Compositions)})
+
     def parameters(self) -> Tensor:
         """(C, L, M) each distortion's own parameter; NaN beyond M. Of one tiny-batch."""
         found_CLM = torch.full_like(self.severity_CLM, torch.nan)
