@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from mriqa.pretrain.graphs.edges import mixed
+from mriqa.pretrain.graphs.edges import Edges, mixed
 from mriqa.pretrain.graphs.graph_losses import PRESETS, LossWeights, shamisa_losses, total_loss
 from mriqa.pretrain.graphs.graph_mixture import GraphMixture
 from mriqa.pretrain.graphs.layout import Layout, PretrainError
@@ -89,6 +89,16 @@ class ObjectiveSettings:
         return self.coefficients.get(graph, usual)
 
 
+@dataclass(frozen=True)
+class Relations:
+    """How the images of a batch are related: log A and T (N, K), the mixture's weights (T,) and the mixed graph."""
+
+    log_a_NK: Tensor
+    t_NK: Tensor
+    omega_T: Tensor
+    graph: Edges
+
+
 class PretrainingObjective(nn.Module):
     """Images of a batch and their varying severities to the loss, its terms and the mixture's weights.
 
@@ -115,13 +125,13 @@ class PretrainingObjective(nn.Module):
         Images are in the layout's order and in [0, 1].
         """
         features_ND = self.encoder(images_N3HW)
-        return self.losses(features_ND, self.projector(features_ND), severity_BCL)
+        return self.losses(self.projector(features_ND), self.relate(features_ND, severity_BCL))
 
-    def losses(self, features_ND: Tensor, z_NE: Tensor, severity_BCL: Tensor) -> dict[str, Tensor]:
-        """The same from what encoder and projector gave."""
-        settings, layout = self.settings, self.layout
+    def relate(self, features_ND: Tensor, severity_BCL: Tensor) -> Relations:
+        """Assignments, targets and the mixed graph, from what the encoder gave."""
+        settings = self.settings
         with torch.autocast(features_ND.device.type, enabled=False):
-            features_ND, z_NE, prototypes_KD = full_precision(features_ND, z_NE, self.prototypes_KD)
+            features_ND, prototypes_KD = full_precision(features_ND, self.prototypes_KD)
             log_a_NK = assignments(features_ND, prototypes_KD, settings.temperature)
             exact = settings.rounds is not None
             t_NK = sinkhorn(
@@ -131,16 +141,18 @@ class PretrainingObjective(nn.Module):
                 tolerance=None if exact else SINKHORN_TOLERANCE,
             )
             make = released_edges if settings.preset == "released" else relation_edges
-            edges = make(layout, severity_BCL, features_ND, log_a_NK, settings.relations, settings.graph_names)
+            edges = make(self.layout, severity_BCL, features_ND, log_a_NK, settings.relations, settings.graph_names)
             edges = {name: graph.scaled(settings.coefficient(name)) for name, graph in edges.items()}
             omega_T = self.mixture(edges)
             graph = mixed(list(edges.values()), omega_T)
-            if settings.binary:
-                graph = graph.binary()
-            if settings.preset == "released":
-                terms = released_losses(z_NE, graph, log_a_NK, t_NK, layout)
-            else:
-                normalised = settings.preset == "normalised"
-                terms = shamisa_losses(z_NE, graph, log_a_NK, t_NK, layout, normalised, gather=settings.gather)
-            loss = total_loss(terms, settings.weights.factors(settings.preset, settings.prototypes))
-        return {"loss": loss, **terms, "omega": omega_T}
+            return Relations(log_a_NK, t_NK, omega_T, graph.binary() if settings.binary else graph)
+
+    def losses(self, z_NE: Tensor, relations: Relations) -> dict[str, Tensor]:
+        """What `forward` returns, from what the projector gave."""
+        settings, inputs = self.settings, (relations.graph, relations.log_a_NK, relations.t_NK, self.layout)
+        if settings.preset == "released":
+            terms = released_losses(z_NE, *inputs)
+        else:
+            terms = shamisa_losses(z_NE, *inputs, settings.preset == "normalised", gather=settings.gather)
+        loss = total_loss(terms, settings.weights.factors(settings.preset, settings.prototypes))
+        return {"loss": loss, **terms, "omega": relations.omega_T}
