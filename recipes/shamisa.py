@@ -22,6 +22,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,8 @@ def pretrain(options: PretrainOptions) -> Path:
     shown = diagnosis_images(tiny_batches) if accelerator.is_main_process and options.diagnose_every else None
 
     def on_step(done: int) -> None:
-        bar.move_to(done)
+        if bar is not None:
+            bar.move_to(done)
         if options.save_every and done % options.save_every == 0 and done < plan.steps and accelerator.is_main_process:
             copy = folder / f"step-{done:07d}"
             if not copy.exists():
@@ -83,7 +85,8 @@ def pretrain(options: PretrainOptions) -> Path:
             return None
         return diagnose(encoder, *shown)
 
-    with progress_bar(plan.steps, description="Pretraining", unit="steps") as bar:
+    shows = accelerator.is_main_process
+    with progress_bar(plan.steps, description="Pretraining", unit="steps") if shows else nullcontext() as bar:
         history = run_pretraining(
             objective,
             tiny_batches,
