@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -45,6 +47,7 @@ from mriqa.training.launching import exit_code, parse
 ABLATIONS = Path(__file__).parent / "configs" / "shamisa" / "ablations.yaml"
 OPTIONS_FILE, PROGRESS_FILE, PLOT_FILE = "resolved_config.yaml", "progress.jsonl", "progress.png"
 CHECKPOINT_FILE, SKIPPED_FILE, MODEL_FOLDER = "checkpoint.safetensors", "skipped_images.txt", "model"
+HALF_WRITTEN = re.compile(r"\.[\w-]+\.[0-9a-f]{32}(\.\w+)?")  # as `mriqa.files.replacing` names what it writes
 MAY_CHANGE = ("output_dir", "images", "cpu", "workers", "checkpoint_minutes")
 
 
@@ -143,6 +146,8 @@ def open_folder(options: PretrainOptions, pool: Sequence[Path], accelerator: Acc
         raise PretrainError(f"{folder} holds something else than a run of this recipe; choose another output_dir.")
     accelerator.wait_for_everyone()  # nobody may write before everybody has looked
     if accelerator.is_main_process:
+        for left in [each for each in folder.glob(".*") if HALF_WRITTEN.fullmatch(each.name)]:
+            shutil.rmtree(left) if left.is_dir() else left.unlink()  # a run was killed while it wrote
         with replacing(path) as temporary:
             temporary.write_text(yaml.safe_dump(resolved, sort_keys=False), encoding="utf-8")
     accelerator.wait_for_everyone()

@@ -106,6 +106,7 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(pool, tmp_path):
         assert process.poll() is None, "it was too quick to be killed"
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+    (tmp_path / "cut" / f".checkpoint.{'0' * 32}.safetensors").write_bytes(b"half a checkpoint")
     for command in (whole, cut):
         subprocess.run(command, env=environment, check=True, capture_output=True)
     tensors = [load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "cut")]
@@ -113,7 +114,7 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(pool, tmp_path):
     assert all((tensors[0][name] == tensors[1][name]).all() for name in tensors[0])
     steps = [json.loads(line)["step"] for line in (tmp_path / "cut" / "progress.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 31))
-    assert not checkpoint.exists()
+    assert not checkpoint.exists() and not list((tmp_path / "cut").glob(".*"))
 
 
 def test_two_processes_share_a_step(pool, tmp_path):
