@@ -9,7 +9,7 @@ was chosen. The pieces, each usable alone:
 | tiny-batches out of a pool of pictures       | tiny_batches.py               |
 | relation graphs, targets, mixture and losses | graphs/                       |
 | what is trained, and the run                 | pretraining_objective.py, pretraining_run.py |
-| the trained encoder as a folder              | encoder_folder.py             |
+| the encoder, and the folder that keeps it    | quality_encoder.py            |
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ PLACES = ("workers", "device")
 
 @dataclass
 class PretrainOptions:
-    """All options; the defaults are those of facts that the paper states, with the choices of docs/shamisa.md."""
+    """All options; the defaults are what the paper states, and where it is silent the choices of docs/shamisa.md."""
 
     images: list[str] = field(
         default_factory=list, metadata={"help": "pristine pictures: folders, manifests, files, or wheels"}
