@@ -57,6 +57,27 @@ def in_turn(ours: Callable[[], Sequence[float]], baseline: Callable[[], Sequence
     return [statistics.median(side) for side in costs]
 
 
+def peak_bytes(work: Callable[[], object], on_cuda: bool = False) -> int:
+    """Most bytes that torch holds at once while `work` runs, beyond those it holds before; on CUDA at a second run."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    if on_cuda:
+        work()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        work()
+    held = peak = 0
+    for event in sorted(recorded.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+        if event.name() == "[memory]":
+            held += event.nbytes()  # negative where it is given back
+            peak = max(peak, held)
+    return peak
+
+
 def machine() -> dict[str, Any]:
     """What the figures depend on beside the settings."""
     import torch

@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 ROOMS = ("mriqa", "reward", "eval", "recipes")
 LAYERS = "Each room imports only rooms below its own"
 RECIPES = "The library imports no recipe"
-APART = "Policy, heads, conord, selection and scoring meet through arrays, callables and the manifest"
+APART = "Policy, heads, conord, selection, pretraining and scoring meet through arrays, callables and the manifest"
 CIRCLES = "No circle, inside a room or between rooms"
 
 

@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mriqa.files import replacing, write_json
+from mriqa.gather import gather_batch
 from mriqa.heads.center import ReferencePoints
-from mriqa.heads.gather import gather_batch
 from mriqa.heads.inputs import HeadError, read_about
 from mriqa.heads.neighbours import RankIndex
 from mriqa.heads.ordinal_contrast import conord_loss
@@ -40,7 +40,7 @@ class AuxiliaryHead(nn.Module):
         features: F.
         mos: MOS (n,) in 1..5 of all training images; each point of 0..100 that one falls into gets a reference point.
         width: D.
-        gather: compare the images of all processes (see `mriqa.heads.gather`).
+        gather: compare the images of all processes (see `mriqa.gather`).
         seed: of the first weights; torch's own generator is left as it was.
 
     Raises:
