@@ -98,7 +98,7 @@ def fit_logistic(pred: npt.ArrayLike, mos: npt.ArrayLike) -> tuple[float, float,
     except RuntimeError:
         warnings.warn("The logistic mapping did not converge: mapped metrics are NaN.", stacklevel=3)
         return None
-    return tuple(map(float, beta))  # type: ignore[return-value]
+    return tuple(map(float, beta))  # type: ignore[return-value]  # four of them
 
 
 def logistic_map(pred: npt.ArrayLike, mos: npt.ArrayLike) -> FloatArray:

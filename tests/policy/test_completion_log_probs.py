@@ -12,7 +12,7 @@ from tiny_families import FAMILIES, build, completions, prompts
 from tiny_policy import make_trainer
 from trl import GRPOTrainer
 
-from mriqa.policy.checks import SettingsError
+from mriqa.errors import SettingsError
 from mriqa.policy.prompt_groups import group_rows, rows_of_groups, split_by_prompt, take
 from mriqa.policy.trainer import ScoreGRPOTrainer
 
@@ -197,8 +197,8 @@ def test_a_step_of_training_ends_with_the_same_weights(
 ) -> None:
     from mriqa.answers import load_format
     from mriqa.models import load_vlm
-    from mriqa.policy.training_sets import policy_dataset
     from mriqa.training.config import ScoreGRPOConfig
+    from mriqa.training.training_sets import policy_dataset
 
     def by_length(completions: list[Any], **_: Any) -> list[float]:
         return [len(completion[0]["content"]) % 7 / 7 for completion in completions]

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import typer
 
+from mriqa.training.launching import parse
+
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8")
 COMMANDS = sorted(set(re.findall(r"`((?:python|accelerate|mriqa) [^`]+)`", TEXT)))
@@ -31,7 +33,11 @@ def test_a_command_is_read_by_its_program(line: str, monkeypatch: pytest.MonkeyP
     place = next(index for index, word in enumerate(words) if re.fullmatch(r"(recipes|benchmarks)/\w+\.py", word))
     assert Path(words[place]).is_file() and all(Path(word).is_file() for word in words if word.endswith(".yaml"))
     if words[place].startswith("recipes/"):
-        importlib.import_module(Path(words[place]).stem).parse_arguments(words[place + 1 :])
+        recipe, options = importlib.import_module(Path(words[place]).stem), words[place + 1 :]
+        if recipe.__name__ == "shamisa":
+            parse((recipe.PretrainOptions,), recipe.__doc__, options)
+        else:
+            recipe.parse_arguments(options)
 
 
 def numbers(paper: str, kind: str) -> set[int]:
@@ -46,7 +52,15 @@ def numbers(paper: str, kind: str) -> set[int]:
     return found
 
 
-@pytest.mark.parametrize(("paper", "tables", "figures"), [("ConOrd", 25, 18), ("PreSTA", 6, 1), ("Q-Diverse", 4, 6)])
+@pytest.mark.parametrize(
+    ("paper", "tables", "figures"), [("ConOrd", 25, 18), ("PreSTA", 6, 1), ("Q-Diverse", 4, 6), ("SHAMISA", 0, 11)]
+)
 def test_every_table_and_figure_has_a_row(paper: str, tables: int, figures: int) -> None:
     assert numbers(paper, "Table") == set(range(1, tables + 1))
     assert numbers(paper, "Fig.") == set(range(1, figures + 1))
+
+
+def test_every_table_of_shamisa_has_a_row() -> None:
+    rows = re.findall(r"^\| (Table [^|]+) \|", TEXT.split("## SHAMISA")[1], re.MULTILINE)
+    listed = {number for row in rows for number in re.findall(r"\b[IVX]+\b", row)}
+    assert listed == {"I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX"}
