@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from mriqa.cli.evaluate_protocol import Data, Models, ProtocolName, evaluate_protocol, the_one_model
 from mriqa.cli.exits import exit_by_errors, plain_errors, say
 from mriqa.cli.options import (
     BatchSize,
     Crop,
     Device,
     Format,
-    Model,
     Overwrite,
     Readout,
     Resize,
@@ -33,9 +33,15 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    manifest: Annotated[Path, typer.Option(help="Images with human scores: .jsonl, .json, .csv or .parquet.")],
-    model: Model = DEFAULT_MODEL,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="JSON file for the measures.")] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="Images with human scores: .jsonl, .json, .csv or .parquet.")
+    ] = None,
+    protocol: ProtocolName = None,
+    data: Data = Path("data"),
+    models: Models = [DEFAULT_MODEL],  # noqa: B006  # typer reads it, nobody writes to it
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="JSON file for the measures; with --protocol a folder.")
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Scatter plot of predicted against human scores, e.g. a.png.")
     ] = None,
@@ -61,7 +67,7 @@ def evaluate(
     overwrite: Overwrite = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Score the images of a manifest and measure the agreement with its human scores.
+    """Score the images of a manifest, or of a protocol's data sets, and measure the agreement with people.
 
     Prints SRCC, PLCC and more. --out FILE.json also keeps them, and FILE.predictions.jsonl beside it the score of every
     image.
@@ -72,8 +78,14 @@ def evaluate(
 
       mriqa eval --manifest spaq.csv --scale 0:100 -m outputs/demo/model -o spaq.json --plot spaq.png
 
+      mriqa eval --protocol embedded -m default -m brisque -m piqe -o outputs/embedded
+
     Exit code: 0 all images scored; 1 some have an error row; 2 nothing could be done.
     """
+    if protocol is not None:
+        evaluate_protocol(protocol, models, out, data, manifest, image_root, overwrite, ScorerOptions.among(locals()))
+        return
+    manifest, model = the_one_model(manifest, models)
     options = ScorerOptions.among(locals())
     from mriqa.manifest import read_manifest
     from mriqa.progress import with_progress
