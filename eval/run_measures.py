@@ -7,7 +7,7 @@ bootstrap intervals, by content where pictures share contents.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,15 @@ class Predicted:
     sizes: list[tuple[int, int] | None]
 
 
+@dataclass(frozen=True)
+class ScoresOnSet:
+    """One data set: the scores (N,) of each model, the human scores (N,), and what each picture shows (N)."""
+
+    scores: dict[str, np.ndarray]
+    mos_N: np.ndarray
+    contents: list[str]
+
+
 def measure_run(
     protocol: Protocol, predicted: Sequence[Predicted], *, resamples: int, confidence: float, seed: int
 ) -> dict[str, Any]:
@@ -54,7 +63,7 @@ def measure_run(
     return {
         "measures": _json(measures),
         "mean": {model: _json(_mean(sets, protocol)) for model, sets in measures.items()},
-        "differences": [{"dataset": name, **pair.as_json()} for name, pair in _compare(protocol, predicted, options)],
+        "differences": compare_on_sets(_by_set(predicted), protocol.measures, options),
         "breakdowns": _json(breakdowns),
         "distributions": distributions,
     }  # fmt: skip
@@ -99,24 +108,29 @@ def _mean(sets: dict[str, dict[str, Any]], protocol: Protocol) -> dict[str, Any]
     return found
 
 
-def _compare(
-    protocol: Protocol, predicted: Sequence[Predicted], options: dict[str, Any]
-) -> list[tuple[str, Difference]]:
-    """Every pair of models on every data set, corrected by Holm over all of them for each measure."""
-    by_set: dict[str, list[Predicted]] = {}
-    for each in predicted:
-        by_set.setdefault(each.loaded.rated_set.name, []).append(each)
-    found: list[tuple[str, Difference]] = []
-    for measure in protocol.measures:
-        of_measure: list[tuple[str, Difference]] = []
-        for name, runs in by_set.items():
-            scores = {each.model: _columns(each)[0] for each in runs}
-            mos_N = _columns(runs[0])[1]
-            pairs = statistics.compare_models(scores, mos_N, runs[0].loaded.contents, measure=measure, **options)
-            of_measure += [(name, pair) for pair in pairs]
-        joint = corrected([pair for _, pair in of_measure], options["confidence"])
-        found += [(name, pair) for (name, _), pair in zip(of_measure, joint, strict=True)]
+def compare_on_sets(
+    sets: Mapping[str, ScoresOnSet], measures: Sequence[str], options: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Every pair of models on every data set, as JSON, corrected by Holm over all of them for each measure."""
+    found = []
+    for measure in measures:
+        pairs: list[tuple[str, Difference]] = []
+        for name, scored in sets.items():
+            contents = scored.contents if len(set(scored.contents)) < len(scored.contents) else None
+            compared = statistics.compare_models(scored.scores, scored.mos_N, contents, measure=measure, **options)
+            pairs += [(name, pair) for pair in compared]
+        joint = corrected([pair for _, pair in pairs], options["confidence"])
+        found += [{"dataset": name, **pair.as_json()} for (name, _), pair in zip(pairs, joint, strict=True)]
     return found
+
+
+def _by_set(predicted: Sequence[Predicted]) -> dict[str, ScoresOnSet]:
+    sets: dict[str, ScoresOnSet] = {}
+    for each in predicted:
+        pred_N, mos_N, _ = _columns(each)
+        contents = [row.content for row in each.loaded.rows]
+        sets.setdefault(each.loaded.rated_set.name, ScoresOnSet({}, mos_N, contents)).scores[each.model] = pred_N
+    return sets
 
 
 def _breakdowns(each: Predicted) -> dict[str, Any]:

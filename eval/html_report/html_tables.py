@@ -20,16 +20,19 @@ LOWER_IS_BETTER = ("rmse", "mae", "outlier_ratio")
 SHARES = ("parse_rate", "outlier_ratio")
 
 
-def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], rows_of: str = "") -> str:
-    """An HTML table; the cells are HTML already, the first of each row names it."""
+def table(
+    caption: str, head: Sequence[str], rows: Sequence[Sequence[str]], rows_of: str = "", words: bool = False
+) -> str:
+    """An HTML table; cells are HTML already, the first of each row names it. `words`: no numbers, so to the left."""
     columns = "".join(f'<th scope="col">{cell}</th>' for cell in (rows_of, *head))
     body = "".join(
         f'<tr><th scope="row">{name}</th>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
         for name, *cells in rows
     )
     label = escape(caption)
+    kind = ' class="words"' if words else ""
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table><caption>{label}</caption>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table{kind}><caption>{label}</caption>'
         f"<thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
@@ -59,9 +62,10 @@ def p_value(p: float | None) -> str:
     return "&lt; .001" if p < 0.001 else f"{p:.3f}"
 
 
-def best_of(measures: Mapping[str, Mapping[str, Any] | None], name: str) -> str | None:
-    """The model with the best value, None where fewer than two have one."""
+def best_of(measures: Mapping[str, Mapping[str, Any] | None], name: str) -> set[str]:
+    """The models with the best value; none where fewer than two have one, or all have the same."""
     values = {model: each["value"] for model, each in measures.items() if each and each["value"] is not None}
-    if len(values) < 2:
-        return None
-    return (min if name in LOWER_IS_BETTER else max)(values, key=lambda model: values[model])
+    if len(set(values.values())) < 2:
+        return set()
+    best = (min if name in LOWER_IS_BETTER else max)(values.values())
+    return {model for model, value in values.items() if value == best}

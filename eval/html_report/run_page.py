@@ -30,11 +30,11 @@ def run_page(results: Mapping[str, Any], pictures: Mapping[tuple[str, str], Path
     """
     protocol = results["protocol"]
     sets = [each["name"] for each in protocol["sets"]]
-    sections = [("summary", "Summary", _summary(results, sets))]
+    sections = [("summary", "Summary", summary(results, sets))]
     if len(results["models"]) > 1:
-        sections.append(("comparison", "Comparison of the models", _comparison(results, sets)))
+        sections.append(("comparison", "Comparison of the models", comparison(results, sets)))
     sections += [(f"set-{place}", name, _data_set(results, name, pictures)) for place, name in enumerate(sets)]
-    sections.append(("settings", "Settings", _settings(results)))
+    sections.append(("settings", "Settings", settings(results)))
     return page(f"{protocol['title']}", protocol["about"], sections)
 
 
@@ -56,7 +56,8 @@ def page(title: str, about: str, sections: Sequence[tuple[str, str, str]]) -> st
     )
 
 
-def _summary(results: Mapping[str, Any], sets: Sequence[str]) -> str:
+def summary(results: Mapping[str, Any], sets: Sequence[str]) -> str:
+    """The key, a chart and the table of the protocol's measures, and what peers published under it."""
     protocol, measures = results["protocol"], results["measures"]
     head_measure = protocol["measures"][0]
     rows = []
@@ -90,7 +91,7 @@ def summary_table(results: Mapping[str, Any], sets: Sequence[str]) -> str:
     rows = [
         [escape(model)]
         + [
-            measure_cell(column[model], name, best[place] == model)
+            measure_cell(column[model], name, model in best[place])
             for place, (column, name) in enumerate(zip(columns, list(wanted) * len(columns)))
         ]
         for model in results["models"]
@@ -118,11 +119,13 @@ def _published(results: Mapping[str, Any], sets: Sequence[str]) -> str:
     return found
 
 
-def _comparison(results: Mapping[str, Any], sets: Sequence[str]) -> str:
+def comparison(results: Mapping[str, Any], sets: Sequence[str]) -> str:
+    """Every pair of models on every data set, a table for each measure."""
     text = (
         "<p>Differences of two models on the pictures that both scored, with bootstrap intervals. <i>p</i> (Holm) is "
         "corrected for all pairs and data sets of the measure; a model is called better where it is below "
-        f"{1 - results['confidence']:.2g}.</p>"
+        f"{1 - results['confidence']:.2g}. Williams' and Steiger's tests take all pictures for independent, even those "
+        "that share a content.</p>"
     )
     for measure in results["protocol"]["measures"]:
         rows = []
@@ -152,7 +155,7 @@ def _data_set(results: Mapping[str, Any], data_set: str, pictures: Mapping[tuple
     names = [name for name in ALL_MEASURES if any(name in each for each in measures.values())]
     best = {name: best_of({model: each.get(name) for model, each in measures.items()}, name) for name in names}
     rows = [
-        [escape(model), *(measure_cell(each.get(name), name, best[name] == model) for name in names)]
+        [escape(model), *(measure_cell(each.get(name), name, model in best[name]) for name in names)]
         for model, each in measures.items()
     ]
     first = next(iter(measures.values()))
@@ -197,8 +200,8 @@ def _one_model(results: Mapping[str, Any], run: Mapping[str, Any], pictures: Map
     if has_map:
         rows = {row["id"]: {**row, "mapped": float(mapped)} for row, mapped in zip(scored, mapped_N)}
         worst, best = thumbnails.extremes({name: row["mapped"] - row["mos"] for name, row in rows.items()})
-        content += thumbnails.gallery("Judged worst", [rows[name] for name in worst], pictures)
-        content += thumbnails.gallery("Judged best", [rows[name] for name in best], pictures)
+        content += thumbnails.gallery("Furthest from people", [rows[name] for name in worst], pictures)
+        content += thumbnails.gallery("Closest to people", [rows[name] for name in best], pictures)
     return content
 
 
@@ -238,7 +241,8 @@ def _broken_down(breakdowns: Mapping[str, Any], model: str) -> str:
     return content
 
 
-def _settings(results: Mapping[str, Any]) -> str:
+def settings(results: Mapping[str, Any]) -> str:
+    """How everything was asked and measured."""
     models = [
         [
             escape(name),
@@ -258,8 +262,8 @@ def _settings(results: Mapping[str, Any]) -> str:
     ]
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     return (
-        table("Models", ["kind", "readout", "answer format", "prompt (SHA-256)", "what"], models, "model")
-        + table("Data sets", ["from", "part", "label column", "pixels"], sets, "data set")
+        table("Models", ["kind", "readout", "answer format", "prompt (SHA-256)", "what"], models, "model", words=True)
+        + table("Data sets", ["from", "part", "label column", "pixels"], sets, "data set", words=True)
         + f"<p>Protocol <code>{escape(results['protocol']['identity'])}</code>: numbers may share a table only with "
         f"those of the same protocol. Seed {results['seed']}, {results['resamples']} resamples. {escape(versions)}. "
         f"Made {escape(results['created'])}.</p>"

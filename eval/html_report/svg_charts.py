@@ -141,7 +141,7 @@ def interval_chart(measure: str, rows: Sequence[tuple[str, int, float, float | N
     parts.append(f'<text x="{(left + width) / 2}" y="{height - 3}" text-anchor="middle">{escape(measure)}</text>')
     label = escape(f"{measure} of each model with its interval; the same numbers stand in the table below.")
     return (
-        f'<figure class="wide"><svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">'
+        f'<figure class="wide" tabindex="0"><svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">'
         f"{''.join(parts)}</svg></figure>"
     )
 

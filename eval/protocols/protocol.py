@@ -68,7 +68,8 @@ class RandomSplits:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "whole", tuple(self.whole))
-        if not isinstance(self.count, int) or self.count < 1 or not 0 < self.test < 1:
+        numbers = isinstance(self.count, int) and isinstance(self.test, float) and isinstance(self.seed, int)
+        if not numbers or self.count < 1 or not 0 < self.test < 1:
             raise ProtocolError(
                 f"`splits` needs a count of at least 1 and a test share in (0, 1), not {self.count} and {self.test}."
             )
@@ -146,8 +147,10 @@ def _protocol(path: Path, content: Any) -> Protocol:
         raise ProtocolError(f"two data sets are called {max(names, key=names.count)!r}; give each its own `name`.")
     if given.get("splits") is not None:
         given["splits"] = RandomSplits(**_keys(given["splits"], RandomSplits, "`splits`"))
-    given["measures"] = tuple(given.get("measures") or Protocol.measures)
-    given["trained_on"] = tuple(given.get("trained_on") or ())
+    for key in ("measures", "trained_on"):
+        if not isinstance(given.setdefault(key, list(getattr(Protocol, key))), list):
+            raise ProtocolError(f"`{key}` must be a list, not {given[key]!r}.")
+        given[key] = tuple(given[key])
     for measure in given["measures"]:
         check_choice("measure", measure, MEASURES, ProtocolError)
     check_choice("summary", given.get("summary", "mean"), SUMMARIES, ProtocolError)

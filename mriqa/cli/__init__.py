@@ -14,6 +14,7 @@ from mriqa import __version__
 from mriqa.cli.card import card
 from mriqa.cli.demo_page import demo
 from mriqa.cli.evaluate import evaluate
+from mriqa.cli.leaderboard import leaderboard
 from mriqa.cli.push import push
 from mriqa.cli.score import score
 from mriqa.cli.select import select
@@ -56,6 +57,7 @@ def version() -> None:
 
 app.command()(score)
 app.command("eval")(evaluate)
+app.command()(leaderboard)
 app.command()(select)
 app.command()(serve)
 app.command()(demo)
