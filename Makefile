@@ -17,7 +17,7 @@ PIP_INSTALL = $(BIN)/python -m pip --disable-pip-version-check install --constra
 help:
 	@echo "make demo                train the tiny model with margin rewards and show what it learned, in outputs/demo"
 	@echo "make demo PHOTOS=DIR     the same from your own folder of photographs"
-	@echo "make test                check the format, the types and every test"
+	@echo "make test                check the format, the types, who imports whom and every test"
 	@echo "make format              put the code in its format"
 	@echo "make clean               remove the environment, build files and caches; outputs/ stays"
 	@echo "PYTHON=python3.12        the Python that the environment is made from (3.10 to 3.13)"
@@ -29,6 +29,7 @@ test: $(READY)
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
+	$(BIN)/python .ci/import_contracts.py
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 format: $(READY)

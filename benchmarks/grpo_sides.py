@@ -29,9 +29,9 @@ from mriqa.embedded.contents import procedural_scenes, wheel_photographs
 from mriqa.manifest import RatedImage
 from mriqa.models import load_vlm
 from mriqa.policy.trainer import ScoreGRPOTrainer
-from mriqa.policy.training_sets import policy_dataset
 from mriqa.reward import load
 from mriqa.training.config import ScoreGRPOConfig
+from mriqa.training.training_sets import policy_dataset
 
 CELL = 32  # pixels on a side that one image token stands for
 FORMAT = load_format("thinking")

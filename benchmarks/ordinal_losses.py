@@ -20,9 +20,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from timing import Claim, in_turn, machine, parser, write
+from timing import Claim, in_turn, machine, parser, peak_bytes, write
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
 from mriqa.heads import conord_loss, rnc_loss
 
@@ -71,25 +70,6 @@ def milliseconds(loss: Loss, z_BD: Tensor, ranks_B: Tensor) -> list[float]:
     return [1e3 * (time.perf_counter() - start)]
 
 
-def peak_bytes(loss: Loss, z_BD: Tensor, ranks_B: Tensor) -> int:
-    """Most bytes held at once during an update, beyond those held before it."""
-    if z_BD.is_cuda:
-        update(loss, z_BD, ranks_B)
-        z_BD.grad = None
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        update(loss, z_BD, ranks_B)
-        return torch.cuda.max_memory_allocated() - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        update(loss, z_BD, ranks_B)
-    held = peak = 0
-    for event in sorted(recorded.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
-        if event.name() == "[memory]":
-            held += event.nbytes()  # negative where it is given back
-            peak = max(peak, held)
-    return peak
-
-
 def compare(size: int, width: int, device: str, rounds: int) -> list[Claim]:
     """ConOrd beside both forms of Rank-N-Contrast at one batch size, in time and in memory."""
     z_BD, ranks_B = batch_of(size, width, device)
@@ -97,14 +77,16 @@ def compare(size: int, width: int, device: str, rounds: int) -> list[Claim]:
     if abs(values[0] - values[1]) > 1e-4 * abs(values[0]):
         raise AssertionError(f"both forms of Rank-N-Contrast must agree, but give {values}")
     settings = {**machine(), "device": device, "batch": size, "width": width, "dtype": "float32"}
-    ours_bytes = peak_bytes(conord_loss, z_BD, ranks_B)
+    on_cuda = z_BD.is_cuda
+    ours_bytes = peak_bytes(lambda: update(conord_loss, z_BD, ranks_B), on_cuda)
     claims = []
     for name, baseline in BASELINES.items():
         sides = [lambda loss=loss: milliseconds(loss, z_BD, ranks_B) for loss in (conord_loss, baseline)]
         in_turn(*sides, rounds=2)  # warms up
+        theirs_bytes = peak_bytes(lambda baseline=baseline: update(baseline, z_BD, ranks_B), on_cuda)
         costs = {
             "forward and backward": (*in_turn(*sides, rounds), "ms"),
-            "peak memory": (ours_bytes / 1e6, peak_bytes(baseline, z_BD, ranks_B) / 1e6, "MB"),
+            "peak memory": (ours_bytes / 1e6, theirs_bytes / 1e6, "MB"),
         }
         for what, (ours, theirs, unit) in costs.items():
             claims.append(Claim(f"ConOrd loss, {what}, batch {size}", ours, theirs, name, unit, settings))

@@ -7,7 +7,6 @@ machine does meets them alike, and a claim compares their medians.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import statistics
@@ -16,6 +15,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
+
+from mriqa.files import write_json
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,27 @@ def in_turn(ours: Callable[[], Sequence[float]], baseline: Callable[[], Sequence
     return [statistics.median(side) for side in costs]
 
 
+def peak_bytes(work: Callable[[], object], on_cuda: bool = False) -> int:
+    """Most bytes that torch holds at once while `work` runs, beyond those it holds before; on CUDA at a second run."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    if on_cuda:
+        work()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        work()
+    held = peak = 0
+    for event in sorted(recorded.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+        if event.name() == "[memory]":
+            held += event.nbytes()  # negative where it is given back
+            peak = max(peak, held)
+    return peak
+
+
 def machine() -> dict[str, Any]:
     """What the figures depend on beside the settings."""
     import torch
@@ -70,6 +92,4 @@ def write(claims: Sequence[Claim], path: Path | None) -> None:
     """Print the claims, and write them to `path`, where there is one, as a JSON list."""
     print("\n".join(map(str, claims)))
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        entries = [{**asdict(claim), "ratio": claim.ratio} for claim in claims]
-        path.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+        write_json([{**asdict(claim), "ratio": claim.ratio} for claim in claims], path)

@@ -239,7 +239,7 @@ def _save(figure: Figure, path: PathLike) -> None:
 
 def _dress(axes: Axes, title: str, grid: str = "both") -> None:
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, pad=8)
-    axes.grid(axis=grid, color="#E6E6E6", lw=0.8)  # type: ignore[arg-type]
+    axes.grid(axis=grid, color="#E6E6E6", lw=0.8)  # type: ignore[arg-type]  # a literal in its stubs
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#BBBBBB")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mriqa.files import replacing
+from mriqa.files import write_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,9 +81,8 @@ def write_markdown(
     results: Results, path: str | os.PathLike[str], title: str = "", columns: Sequence[str] | None = None
 ) -> None:
     """Write the Markdown table, under a heading where there is a title, replacing `path` only once it is complete."""
-    with replacing(path) as temporary:
-        heading = f"# {title}\n\n" if title else ""
-        temporary.write_text(heading + markdown_table(results, columns), encoding="utf-8")
+    heading = f"# {title}\n\n" if title else ""
+    write_text(heading + markdown_table(results, columns), path)
 
 
 def _keys(results: Results, columns: Sequence[str] | None) -> list[str]:

@@ -22,6 +22,8 @@ from typing import Any
 
 import yaml
 
+from mriqa.errors import UserError
+
 LOWEST, HIGHEST = 1.0, 5.0
 """The common scale: every parsed score is on it."""
 
@@ -31,7 +33,14 @@ LONGEST_ANSWER = 200_000
 NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,5})(?:\.[0-9]{1,15})?")
 """What a score may look like whatever the pattern lets through: plain ASCII decimals, no sign, no exponent, no NaN."""
 
+MOST_SCORES = 20_000
+"""As many scores may an answer choose from for its answers to be listed; three decimals on 1..5 are 4,001."""
+
 PROMPTS_FOLDER = Path(__file__).parent / "prompts"
+
+
+class AnswerFormatError(UserError, ValueError):
+    """An answer format that is not there or cannot work, as one sentence naming the field or file and the cure."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,7 @@ class AnswerFormat:
         decimals: digits after the point that `format` writes.
 
     Raises:
-        ValueError: a field has the wrong type or value, or `pattern` does not match what `template` writes.
+        AnswerFormatError: a field has the wrong type or value, or `pattern` does not match what `template` writes.
 
     Example:
         >>> answer_format = load_format("thinking")
@@ -108,27 +117,33 @@ class AnswerFormat:
     def __post_init__(self) -> None:
         for field in ("name", "system", "user", "pattern", "template"):
             if not isinstance(getattr(self, field), str):
-                raise ValueError(f"Answer format {self.name!r}: '{field}' must be text.")
+                raise AnswerFormatError(f"Answer format {self.name!r}: '{field}' must be text.")
         for field in ("low", "high"):
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-                raise ValueError(f"Answer format {self.name!r}: '{field}' must be a finite number, not {value!r}.")
+                raise AnswerFormatError(
+                    f"Answer format {self.name!r}: '{field}' must be a finite number, not {value!r}."
+                )
         if not 0 <= self.low < self.high:
-            raise ValueError(f"Answer format {self.name!r}: need 0 <= low < high, not {self.low} and {self.high}.")
+            raise AnswerFormatError(
+                f"Answer format {self.name!r}: need 0 <= low < high, not {self.low} and {self.high}."
+            )
         if type(self.decimals) is not int or not 0 <= self.decimals <= 15:
-            raise ValueError(f"Answer format {self.name!r}: 'decimals' must be a whole number from 0 to 15.")
+            raise AnswerFormatError(f"Answer format {self.name!r}: 'decimals' must be a whole number from 0 to 15.")
         if not self.user.strip():
-            raise ValueError(f"Answer format {self.name!r}: 'user' is empty; it has to ask for a score.")
+            raise AnswerFormatError(f"Answer format {self.name!r}: 'user' is empty; it has to ask for a score.")
         if self.template.count("{score}") != 1:
-            raise ValueError(f"Answer format {self.name!r}: 'template' must hold {{score}} exactly once.")
+            raise AnswerFormatError(f"Answer format {self.name!r}: 'template' must hold {{score}} exactly once.")
         try:
             groups = self._regex.groupindex
         except re.error as error:
-            raise ValueError(f"Answer format {self.name!r}: 'pattern' is not a regular expression: {error}.") from error
+            raise AnswerFormatError(
+                f"Answer format {self.name!r}: 'pattern' is not a regular expression: {error}."
+            ) from error
         if "score" not in groups:
-            raise ValueError(f"Answer format {self.name!r}: 'pattern' needs a named group: (?P<score>…).")
+            raise AnswerFormatError(f"Answer format {self.name!r}: 'pattern' needs a named group: (?P<score>…).")
         if math.isnan(self.parse(self.format(LOWEST))) or math.isnan(self.parse(self.format(HIGHEST))):
-            raise ValueError(f"Answer format {self.name!r}: 'pattern' does not match what 'template' writes.")
+            raise AnswerFormatError(f"Answer format {self.name!r}: 'pattern' does not match what 'template' writes.")
 
     @cached_property
     def _regex(self) -> re.Pattern[str]:
@@ -168,7 +183,7 @@ class AnswerFormat:
         """
         if not LOWEST <= score <= HIGHEST:
             raise ValueError(f"A score must be within {LOWEST:g}..{HIGHEST:g} to be written as an answer, not {score}.")
-        if thinking and "{thinking}" not in self.template:
+        if thinking and not self.thinks:
             raise ValueError(f"Answer format {self.name!r} has no place for thinking.")
         value = float(score)
         if not self._is_common_scale:
@@ -192,10 +207,33 @@ class AnswerFormat:
         before, after = (_escaped(part).replace(_escaped("{thinking}"), thinking) for part in (head, tail))
         return before + numbers + after
 
-    def short_answers(self) -> list[str]:
-        """All texts that `grammar` matches where the format has no reasoning, each number with all counts of digits."""
-        numbers = _numbers(self.low, self.high, self.decimals)
-        return [self.template.replace("{score}", number) for number in numbers]
+    @property
+    def thinks(self) -> bool:
+        """Whether an answer carries reasoning."""
+        return "{thinking}" in self.template
+
+    @property
+    def why_not_listed(self) -> str | None:
+        """Why nothing can go through all answers of the format, as half a sentence; None where it can."""
+        if self.thinks:
+            return f"{self.name} answers think first"
+        count = (self.high - self.low) * 10**self.decimals
+        return f"{self.name} has {count:.0f} scores, more than {MOST_SCORES}" if count > MOST_SCORES else None
+
+    def score_texts(self, any_length: bool = False) -> list[str]:
+        """Every score of the format as it is written, lowest first: "1.00" … "5.00".
+
+        With `any_length` also with fewer digits ("1", "1.0", "1.1", …), the shorter ones first.
+        """
+        lengths = range(self.decimals + 1) if any_length else [self.decimals]
+        return [text for digits in lengths for text in _numbers(self.low, self.high, digits)]
+
+    def all_answers(self, any_length: bool = False) -> list[str]:
+        """The answer without reasoning that states each of `score_texts`, in the same order.
+
+        With `any_length`, and where the format has no reasoning, these are all the texts that `grammar` matches.
+        """
+        return [self.template.replace("{score}", text) for text in self.score_texts(any_length)]
 
     def messages(self) -> list[dict[str, str]]:
         """The prompt as chat messages with plain text content; the image goes before the user's text."""
@@ -208,12 +246,12 @@ class AnswerFormat:
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> AnswerFormat:
-        """The format with these fields; `system` may be left out. Raises ValueError on missing or unknown ones."""
+        """The format with these fields; `system` may be left out. AnswerFormatError on missing or unknown ones."""
         known = {field.name for field in fields(cls)}
         if unknown := sorted(str(key) for key in settings if key not in known):
-            raise ValueError(f"An answer format has no field {unknown[0]!r}; it has {', '.join(sorted(known))}.")
+            raise AnswerFormatError(f"An answer format has no field {unknown[0]!r}; it has {', '.join(sorted(known))}.")
         if missing := sorted({"name", "user", "pattern", "template"} - set(settings)):
-            raise ValueError(f"An answer format needs the field {missing[0]!r}.")
+            raise AnswerFormatError(f"An answer format needs the field {missing[0]!r}.")
         return cls(**{"system": "", **settings})
 
     @property
@@ -231,13 +269,13 @@ def load_format(name_or_path: str | Path) -> AnswerFormat:
     """The bundled format of that name ("non_thinking", "thinking", "visualquality_r1", …), or the one in a YAML file.
 
     The YAML file holds the fields of `AnswerFormat`; `name` defaults to the file's own name.
-    Raises ValueError where there is no such format, or where the file does not hold one.
+    Raises AnswerFormatError where there is no such format, or where the file does not hold one.
     """
     if name_or_path in format_names():
         return _load_bundled(str(name_or_path))
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
-        raise ValueError(
+        raise AnswerFormatError(
             f"There is no answer format {str(name_or_path)!r}: use one of {', '.join(format_names())}, or a .yaml file."
         )
     return _load_yaml(path)
@@ -253,18 +291,15 @@ def format_answer(score: float, mode: str = "non_thinking", thinking: str = "") 
     return load_format(mode).format(score, thinking)
 
 
-def _numbers(low: float, high: float, decimals: int) -> list[str]:
-    """Every number in [low, high] with at most `decimals` digits after the point, each in all its lengths."""
-    numbers = []
-    lowest, highest = Fraction(str(low)), Fraction(str(high))
-    for digits in range(decimals + 1):
-        steps = range(math.ceil(lowest * 10**digits), math.floor(highest * 10**digits) + 1)
-        numbers += [f"{step / 10**digits:.{digits}f}" for step in steps]
-    return numbers
+def _numbers(low: float, high: float, digits: int) -> list[str]:
+    """Every number in [low, high] with exactly `digits` digits after the point, lowest first."""
+    unit = 10**digits
+    steps = range(math.ceil(Fraction(str(low)) * unit), math.floor(Fraction(str(high)) * unit) + 1)
+    return [f"{step / unit:.{digits}f}" for step in steps]
 
 
 def _number_pattern(low: float, high: float, decimals: int) -> str:
-    """A regular expression for the same numbers, however many they are."""
+    """A regular expression for the numbers with 0 to `decimals` digits after the point, however many they are."""
     unit = 10**decimals
     lowest, highest = math.ceil(Fraction(str(low)) * unit), math.floor(Fraction(str(high)) * unit)
     wholes: dict[str, list[str]] = {}  # by what may follow them
@@ -307,15 +342,17 @@ def _load_bundled(name: str) -> AnswerFormat:
 
 def _load_yaml(path: Path) -> AnswerFormat:
     if not path.is_file():
-        raise ValueError(f"The answer format file {path} does not exist.")
+        raise AnswerFormatError(f"The answer format file {path} does not exist.")
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"The answer format file {path} is not readable YAML: {reason}.") from error
+        raise AnswerFormatError(f"The answer format file {path} is not readable YAML: {reason}.") from error
     if not isinstance(settings, dict):
-        raise ValueError(f"The answer format file {path} must hold fields such as 'user', 'pattern' and 'template'.")
+        raise AnswerFormatError(
+            f"The answer format file {path} must hold fields such as 'user', 'pattern' and 'template'."
+        )
     try:
         return AnswerFormat.from_dict({"name": path.stem, **settings})
-    except ValueError as error:
-        raise ValueError(f"In the answer format file {path}: {error}") from error
+    except AnswerFormatError as error:
+        raise AnswerFormatError(f"In the answer format file {path}: {error}") from error

@@ -1,12 +1,18 @@
-"""Refuse a name that is none of those on offer, and suggest the nearest; imports nothing of ours."""
+"""Refuse a name that is none of those on offer, and suggest the nearest."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from mriqa.errors import UserError
 
-def check_choice(what: str, given: object, choices: Iterable[str], error: type[Exception] = ValueError) -> None:
+
+class ChoiceError(UserError, ValueError):
+    """A name that is none of those on offer, as one sentence that lists them."""
+
+
+def check_choice(what: str, given: object, choices: Iterable[str], error: type[UserError] = ChoiceError) -> None:
     """`error` unless `given` is one of `choices`; the message lists them and suggests the nearest."""
     choices = list(choices)
     if given not in choices:

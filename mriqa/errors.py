@@ -9,3 +9,7 @@ from __future__ import annotations
 
 class UserError(Exception):
     """Input, settings or surroundings that won't do, as one sentence with the cure."""
+
+
+class SettingsError(UserError, ValueError):
+    """Settings or data that cannot train, as one sentence that names the setting and the cure."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mriqa.answers import AnswerFormat
 from mriqa.embedded.packaged import DEFAULT_MODEL, default_model_folder
 from mriqa.errors import UserError
+from mriqa.files import write_json
 
 if TYPE_CHECKING:
     import torch
@@ -73,9 +74,8 @@ def save_scoring_settings(
     """Write `mriqa.json` into a saved model's folder, so that `load_scoring_settings` and the Scorer find it there."""
     settings = {"answer_format": answer_format.to_dict(), "views": dict(views) if views else None}
     target = Path(directory) / SETTINGS_FILE
-    partial = target.with_name(SETTINGS_FILE + ".partial")
-    partial.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    return partial.replace(target)
+    write_json(settings, target, ensure_ascii=False)
+    return target
 
 
 def load_scoring_settings(folder: str | Path) -> ScoringSettings | None:

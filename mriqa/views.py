@@ -8,7 +8,13 @@ from typing import Any
 
 from PIL import Image
 
+from mriqa.errors import UserError
+
 COUNTS = (1, 5)
+
+
+class ViewError(UserError, ValueError):
+    """View settings that no picture can be looked at with, as one sentence naming the setting."""
 
 
 @dataclass(frozen=True)
@@ -30,18 +36,18 @@ class ViewSettings:
     def __post_init__(self) -> None:
         for name, value in (("size", self.size), ("limit", self.limit), ("crop", self.crop)):
             if value is not None and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"View setting {name} must be a number of pixels of at least 1, not {value!r}.")
+                raise ViewError(f"View setting {name} must be a number of pixels of at least 1, not {value!r}.")
         if self.count not in COUNTS:
-            raise ValueError(f"View setting count must be 1 (centre) or 5 (corners and centre), not {self.count}.")
+            raise ViewError(f"View setting count must be 1 (centre) or 5 (corners and centre), not {self.count}.")
         if self.count == 5 and self.crop is None:
-            raise ValueError("Five views need a crop size: set crop to a number of pixels.")
+            raise ViewError("Five views need a crop size: set crop to a number of pixels.")
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any] | None) -> ViewSettings:
-        """Settings as `mriqa.json` holds them; None is the whole picture. Raises ValueError for unknown names."""
+        """Settings as `mriqa.json` holds them; None is the whole picture. Raises ViewError for unknown names."""
         unknown = set(settings or {}) - {"size", "limit", "crop", "count"}
         if unknown:
-            raise ValueError(f"Unknown view setting {min(unknown)!r}; there are size, limit, crop and count.")
+            raise ViewError(f"Unknown view setting {min(unknown)!r}; there are size, limit, crop and count.")
         return cls(**(settings or {}))
 
 

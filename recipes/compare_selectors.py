@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 
 from mriqa.embedded.dataset import FREQUENCIES, DatasetSettings, build_dataset
+from mriqa.errors import SettingsError
 from mriqa.eval import metrics, write_json
 from mriqa.features import extract, load_encoder
-from mriqa.files import replacing
+from mriqa.files import write_text
 from mriqa.manifest import RatedImage, read_manifest
-from mriqa.policy.checks import SettingsError
 from mriqa.selection import load, ppc, ppr, presta
 from mriqa.selection.kmm import kmm_weights
 from mriqa.training.launching import exit_code, parse
@@ -232,8 +232,7 @@ def compare(arguments: CompareArguments) -> None:
         settings = {key: str(value) for key, value in asdict(arguments).items()}
         write_json({"results": results, "settings": settings}, output / "results.json")
     text = table(results)
-    with replacing(output / "results.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(text, output / "results.md")
     print(text)
 
 

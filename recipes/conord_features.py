@@ -36,7 +36,7 @@ from mriqa.embedded.lite_tower import LiteTower, LiteTowerConfig
 from mriqa.embedded.parallel import map_threads
 from mriqa.eval import metrics, write_json
 from mriqa.eval.head_plots import similarity_matrices, tsne, weighting_curves
-from mriqa.files import replacing
+from mriqa.files import replacing, write_text
 from mriqa.heads import (
     WEIGHTING_NAMES,
     LearnableWeighting,
@@ -322,8 +322,7 @@ def run(arguments: argparse.Namespace) -> None:
     x_NVF = cached_features(rows, settings, arguments.workers, arguments.output)
     results = experiment(rows, x_NVF, arguments)
     text = table(results)
-    with replacing(arguments.output / "results.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(text, arguments.output / "results.md")
     print(text)
     if not arguments.no_plots:
         diagnostics(rows, x_NVF, arguments)

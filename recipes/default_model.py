@@ -60,10 +60,10 @@ def run(arguments: argparse.Namespace) -> Path:
     torch.set_num_threads(arguments.threads)
     import sft
 
-    from mriqa.embedded import DatasetSettings, prepare
+    from mriqa.embedded import DatasetSettings
     from mriqa.embedded.packaged import default_model_folder
-    from mriqa.files import replacing, write_json
-    from mriqa.policy.checks import SettingsError
+    from mriqa.files import new_folder, write_json, write_text
+    from mriqa.training.embedded_preparation import prepare
     from mriqa.training.runs import MODEL_DIR
 
     output: Path = arguments.output
@@ -76,10 +76,7 @@ def run(arguments: argparse.Namespace) -> Path:
         seed=arguments.seed,
     )
     training, model_dir = output / "training", output / "model"
-    try:
-        prepared = prepare(output / "embedded", settings=settings)
-    except ValueError as error:
-        raise SettingsError(str(error)) from error
+    prepared = prepare(output / "embedded", settings=settings)
     if not (training / MODEL_DIR).is_dir():
         options = [
             "--config",
@@ -89,22 +86,20 @@ def run(arguments: argparse.Namespace) -> Path:
             "--seed",
             str(arguments.seed),
         ]
-        options += ["--model", str(prepared.model), "--vision_features", str(prepared.features)]
+        options += ["--model", str(prepared.model), "--vision_cache", str(prepared.features)]
         options += ["--train_manifest", str(prepared.train), "--val_manifest", str(prepared.val)]
         options += ["--max_steps", str(arguments.max_steps)] if arguments.max_steps else []
         sft.train(*sft.parse_arguments(options))
     if not model_dir.is_dir():
-        with replacing(model_dir) as staged:
+        with new_folder(model_dir) as staged:
             _pack(training / MODEL_DIR, staged)
     strengths = _strengths(model_dir, output / "strengths", settings)
     write_json(strengths, output / "strengths.json")
-    with replacing(model_dir / "README.md") as staged:
-        staged.write_text(_card(strengths, settings, arguments.credit, arguments.eval), encoding="utf-8")
+    write_text(_card(strengths, settings, arguments.credit, arguments.eval), model_dir / "README.md")
     print(f"The model is in {model_dir}: mriqa score PICTURES --model {model_dir}")
     if arguments.install:
-        with replacing(default_model_folder()) as staged:
-            shutil.copytree(model_dir, staged)
-            shutil.rmtree(default_model_folder(), ignore_errors=True)
+        with new_folder(default_model_folder(), overwrite=True) as staged:
+            shutil.copytree(model_dir, staged, dirs_exist_ok=True)
         print(f"It is also in {default_model_folder()}.")
     return model_dir
 
@@ -117,9 +112,9 @@ def _pack(trained: Path, folder: Path) -> None:
     saved = load_scoring_settings(trained)
     assert saved is not None, "a recipe's model has its prompt beside it"
     model.half().save_pretrained(folder)
-    images = processor.image_processor  # type: ignore[attr-defined]
+    images = processor.image_processor  # type: ignore[attr-defined]  # set by subclasses
     images.size = images.crop_size = {"height": SIDE, "width": SIDE}
-    processor.patch_size = SIDE // model.model.vision_tower.config.grid  # type: ignore[attr-defined, union-attr]
+    processor.patch_size = SIDE // model.model.vision_tower.config.grid  # type: ignore[attr-defined, union-attr]  # likewise
     processor.save_pretrained(folder)
     save_scoring_settings(folder, saved.answer_format, {"limit": LIMIT, "crop": SIDE, "count": 1})
 

@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     from mriqa.eval.evaluation import evaluate_scores
     from mriqa.eval.plots import scatter, training_curve
     from mriqa.eval.report import print_table
-    from mriqa.files import replacing, write_json
+    from mriqa.files import new_folder, write_json, write_jsonl
     from mriqa.manifest import read_manifest
     from mriqa.training.embedded_runs import WARM_START, scores_of
     from mriqa.training.runs import LOG_FILE, MODEL_DIR
@@ -79,8 +79,8 @@ def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
         options = ["--config", str(CONFIGS / "tiny.yaml"), "--output_dir", str(policy_dir), *common]
         options += ["--estimator", arguments.estimator] if arguments.estimator else []
         mr_grpo.train(*mr_grpo.parse_arguments(options))
-        with replacing(model_dir) as staged:
-            shutil.copytree(policy_dir / MODEL_DIR, staged)
+        with new_folder(model_dir) as staged:
+            shutil.copytree(policy_dir / MODEL_DIR, staged, dirs_exist_ok=True)
 
     # Evaluate on contents that nobody has seen.
     rows = read_manifest(prepared_dir / "data" / "test.jsonl", check_images=False)
@@ -93,10 +93,11 @@ def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
 
     # Report.
     write_json(results, output / "results.json")
-    with replacing(output / "predictions.jsonl") as staged, staged.open("w", encoding="utf-8") as lines:
-        for index, row in enumerate(rows):
-            scores = {name: round(float(values[index]), 4) for name, values in predictions.items()}
-            lines.write(json.dumps({"id": row.id, "content": row.content, "mos": row.mos, **scores}) + "\n")
+    lines = []
+    for index, row in enumerate(rows):
+        scores = {name: round(float(values[index]), 4) for name, values in predictions.items()}
+        lines.append({"id": row.id, "content": row.content, "mos": row.mos, **scores})
+    write_jsonl(lines, output / "predictions.jsonl")
     scatter(
         predictions["mr_grpo"],
         mos,

@@ -28,11 +28,11 @@ from sft import warm_start
 
 import mriqa.reward
 from mriqa.answers import AnswerFormat
-from mriqa.policy.checks import SettingsError, check_rewards, check_rollout_size, check_set_size
+from mriqa.errors import SettingsError
 from mriqa.policy.exact import ExactScoreTrainer, check_exact, images_per_batch
 from mriqa.policy.run_trainer import RunTrainer
 from mriqa.policy.trainer import ScoreGRPOTrainer
-from mriqa.policy.training_sets import policy_dataset
+from mriqa.training.checks import check_rewards, check_rollout_size, check_set_size
 from mriqa.training.config import RunArguments, ScoreGRPOConfig, parse_options
 from mriqa.training.launching import exit_code, parse
 from mriqa.training.mixing import MixArguments, open_mix
@@ -50,6 +50,7 @@ from mriqa.training.runs import (
     uses_embedded,
 )
 from mriqa.training.training_progress import show_progress
+from mriqa.training.training_sets import policy_dataset
 from mriqa.training.validating import validation_on
 
 
@@ -106,7 +107,7 @@ def train(arguments: MRGRPOArguments, config: ScoreGRPOConfig) -> TrainingResult
         arguments = fill_in_embedded(arguments, warm_start)
     mix = open_mix(arguments)
     train_rows = mix.rows if mix else read_images(arguments, arguments.train_manifest, "train_manifest")
-    val_rows = read_validation_images(arguments, config)
+    val_rows = read_validation_images(arguments, config, train_rows)
     reward_options = parse_options(arguments.reward_options, "reward_options")
     check_rewards(arguments.reward, reward_options, train_rows)
     check_aux(arguments, config)
@@ -149,15 +150,9 @@ def train(arguments: MRGRPOArguments, config: ScoreGRPOConfig) -> TrainingResult
 def load_rewards(
     names: Sequence[str], options: dict[str, dict[str, object]], answer_format: AnswerFormat
 ) -> list[mriqa.reward.Reward]:
-    """The reward functions by name; ours read answers the way the model is asked to write them."""
-    rewards = []
-    for name in names:
-        own = {"answer_format": answer_format} if name in mriqa.reward.REWARDS else {}
-        try:
-            rewards.append(mriqa.reward.load(name, **{**own, **options.get(name, {})}))
-        except ValueError as error:
-            raise SettingsError(str(error)) from error
-    return rewards
+    """The reward functions by name, which read answers the way the model is asked to write them."""
+    common: dict[str, Any] = {"answer_format": answer_format}
+    return [mriqa.reward.load(name, **{**common, **options.get(name, {})}) for name in names]
 
 
 def choose_estimator(
@@ -186,10 +181,7 @@ def choose_estimator(
         processes=processes,
         comparison=arguments.comparison,
     )
-    try:
-        return ExactScoreTrainer, {"reward_table": mriqa.reward.reward_table(rewards, config.reward_weights)}
-    except ValueError as error:
-        raise SettingsError(str(error)) from error
+    return ExactScoreTrainer, {"reward_table": mriqa.reward.reward_table(rewards, config.reward_weights)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

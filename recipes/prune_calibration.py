@@ -27,17 +27,17 @@ from torch import nn
 from torch.nn.utils import prune
 
 from mriqa.answers import load_format
-from mriqa.embedded import FeatureCache, with_cached_features
-from mriqa.embedded.preparation import FEATURES_FILE
 from mriqa.errors import UserError
 from mriqa.eval import metrics, write_json
 from mriqa.features import extract, vlm_encoder
+from mriqa.frozen.cached_tower import TOWER_NAMES, cache_towers
+from mriqa.frozen.store import FeatureStore
 from mriqa.manifest import RatedImage, read_manifest
 from mriqa.models import load_scoring_settings, load_vlm
-from mriqa.policy.vision import TOWER_NAMES
 from mriqa.scoring import Scorer
 from mriqa.selection import SELECTORS
 from mriqa.selection.mixture.choice import Choice, choose
+from mriqa.training.embedded_preparation import FEATURES
 
 LEFT_ALONE = (*TOWER_NAMES, "lm_head")
 DEFAULT_SELECTORS = [name for name in SELECTORS if name != "contextual_diversity"]  # which reads level logits
@@ -94,9 +94,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, Any]:
     """SRCC before pruning, and after it for each selector and seed."""
     model, processor = load_vlm(arguments.model, device=arguments.device)
     if arguments.embedded_dir is not None:
-        cache = FeatureCache(model, processor)
-        cache.load(arguments.embedded_dir / FEATURES_FILE)
-        processor = with_cached_features(processor, cache)
+        cache_towers(model.requires_grad_(False), FeatureStore(arguments.embedded_dir / FEATURES))
     settings = load_scoring_settings(arguments.model)
     scorer = Scorer(
         model, processor, settings.answer_format if settings else load_format("non_thinking"), batch_size=32

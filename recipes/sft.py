@@ -20,10 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mriqa.policy.checks import SettingsError
+from mriqa.errors import SettingsError
 from mriqa.policy.run_trainer import ScoreSFTTrainer
-from mriqa.policy.training_sets import answer_dataset
-from mriqa.policy.vision import jitter_features
 from mriqa.training.config import RunArguments, ScoreSFTConfig
 from mriqa.training.launching import exit_code, parse
 from mriqa.training.runs import (
@@ -39,7 +37,9 @@ from mriqa.training.runs import (
     uses_embedded,
 )
 from mriqa.training.training_progress import show_progress
+from mriqa.training.training_sets import answer_dataset
 from mriqa.training.validating import validation_on
+from mriqa.training.vision import jitter_features
 
 WARM_START_CONFIG = Path(__file__).parent / "configs" / "tiny_sft.yaml"
 
@@ -75,7 +75,7 @@ def train(arguments: SFTArguments, config: ScoreSFTConfig) -> TrainingResult:
 
         arguments = fill_in_embedded(arguments)
     train_rows = read_images(arguments, arguments.train_manifest, "train_manifest")
-    val_rows = read_validation_images(arguments, config)
+    val_rows = read_validation_images(arguments, config, train_rows)
     if arguments.target not in ("mos", "sampled"):
         raise SettingsError(f'target is "mos" or "sampled", not "{arguments.target}".')
     without_std = [row for row in train_rows if row.std is None]

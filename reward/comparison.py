@@ -15,22 +15,35 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mriqa.answers import HIGHEST, LOWEST, AnswerFormat, completion_text, load_format
+from mriqa.answers import HIGHEST, LOWEST, Answer, AnswerFormat, completion_text, load_format
+from mriqa.errors import UserError
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.intp]
 
 
-def resolve_format(mode: str, answer_format: AnswerFormat | str | None) -> AnswerFormat:
+class RewardError(UserError, ValueError):
+    """A reward, its options or the columns it needs won't do."""
+
+
+def resolve_format(mode: str = "non_thinking", answer_format: AnswerFormat | str | None = None) -> AnswerFormat:
     """The format to parse with: `answer_format` (object, name or YAML path) where given, else prompt `mode`."""
     if isinstance(answer_format, AnswerFormat):
         return answer_format
-    return load_format(mode if answer_format is None else answer_format)
+    try:
+        return load_format(mode if answer_format is None else answer_format)
+    except ValueError as error:
+        raise RewardError(str(error)) from error
 
 
-def parse_scores(completions: Sequence[Any], answer_format: AnswerFormat) -> FloatArray:
-    """Scores (B,) in 1..5, NaN where the whole completion is not one well-formed answer in range."""
-    return np.array([answer_format.parse(completion_text(completion)) for completion in completions], dtype=np.float64)
+def read_answers(completions: Sequence[Any], answers: Any, answer_format: AnswerFormat) -> list[Answer]:
+    """What each completion says (B): the column `answers` where the trainer has read them already, else read here.
+
+    A data set's own column of that name holds something else than `Answer`s, and is not looked at.
+    """
+    if answers is not None and all(isinstance(answer, Answer) for answer in answers):
+        return read_column("answers", answers, len(completions), "")
+    return [answer_format.read(completion_text(completion)) for completion in completions]
 
 
 def keep_valid(scores: npt.ArrayLike) -> FloatArray:
@@ -43,20 +56,20 @@ def check_arrays(scores_NG: npt.ArrayLike, mos_N: npt.ArrayLike) -> tuple[FloatA
     """Scores and human scores as float64, with NaN for every score outside 1..5.
 
     Raises:
-        ValueError: `scores_NG` is not two-dimensional, `mos_N` is not one value per row, or one of them is not finite.
+        RewardError: `scores_NG` is not two-dimensional, `mos_N` is not one value per row, or one of them is not finite.
     """
     scores_NG, mos_N = keep_valid(scores_NG), np.asarray(mos_N, dtype=np.float64)
     if scores_NG.ndim != 2 or mos_N.shape != scores_NG.shape[:1]:
-        raise ValueError(
+        raise RewardError(
             f"'scores' must be (images, completions) and 'mos' (images,), not {scores_NG.shape} and {mos_N.shape}."
         )
     if not np.isfinite(mos_N).all():
-        raise ValueError("'mos' holds NaN or infinity; every image needs a finite human score.")
+        raise RewardError("'mos' holds NaN or infinity; every image needs a finite human score.")
     return scores_NG, mos_N
 
 
 def read_column(name: str, values: Any, length: int, cure: str) -> list[Any]:
-    """One dataset column as a list of `length` Python values; ValueError where it is absent or of another length.
+    """One dataset column as a list of `length` Python values; RewardError where it is absent or of another length.
 
     Arguments:
         name: the column's name, for the message.
@@ -65,22 +78,22 @@ def read_column(name: str, values: Any, length: int, cure: str) -> list[Any]:
         cure: the end of the message for an absent column.
     """
     if values is None:
-        raise ValueError(f"The reward got no column '{name}': {cure}.")
+        raise RewardError(f"The reward got no column '{name}': {cure}.")
     values = values.tolist() if hasattr(values, "tolist") else [getattr(v, "item", lambda v=v: v)() for v in values]
     if len(values) != length:
-        raise ValueError(
+        raise RewardError(
             f"Column '{name}' has {len(values)} entries for {length} completions; give one per completion."
         )
     return values
 
 
 def read_mos(mos: Any, length: int) -> FloatArray:
-    """Human scores (B,); ValueError naming the first that is missing, NaN or infinite."""
+    """Human scores (B,); RewardError naming the first that is missing, NaN or infinite."""
     values = read_column("mos", mos, length, "add the human score of every image (1..5) to the dataset")
     mos_B = np.array([_as_float("mos", value) for value in values], dtype=np.float64)
     if not np.isfinite(mos_B).all():
         where = int(np.flatnonzero(~np.isfinite(mos_B))[0])
-        raise ValueError(
+        raise RewardError(
             f"Column 'mos' holds {values[where]!r} for completion {where}; every image needs a finite human score."
         )
     return mos_B
@@ -92,7 +105,7 @@ def _as_float(name: str, value: Any) -> float:
     try:
         return float(value)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"Column '{name}' holds {value!r}, which is not a number.") from error
+        raise RewardError(f"Column '{name}' holds {value!r}, which is not a number.") from error
 
 
 @dataclass(frozen=True)
@@ -124,23 +137,25 @@ class ComparisonSet:
         image_id: Any,
         std: Any = None,
         answer_format: AnswerFormat | str = "non_thinking",
+        answers: Any = None,
     ) -> ComparisonSet:
-        """Parse `completions` and group them by image.
+        """Group `completions` by image, with the scores they state.
 
         Arguments:
             completions: B chat-message lists or plain strings.
             mos, image_id, std: columns of length B; entries of one image must agree. `std` may be absent or hold None.
             answer_format: how an answer looks: an `AnswerFormat`, its name, or the path of its YAML file.
+            answers: what each completion says (`mriqa.answers.Answer`), where that was read before.
 
         Raises:
-            ValueError: a column is missing or of the wrong length, `mos` is not finite, or one image has two values.
+            RewardError: a column is missing or of the wrong length, `mos` is not finite, or one image has two values.
         """
         length = len(completions)
         ids_B = read_column(
             "image_id", image_id, length, "add an id to every image, so that completions of one image are known"
         )
         if any(value is None for value in ids_B):
-            raise ValueError(f"Column 'image_id' is empty for completion {ids_B.index(None)}; give every image an id.")
+            raise RewardError(f"Column 'image_id' is empty for completion {ids_B.index(None)}; give every image an id.")
         row_of_id = {value: row for row, value in enumerate(dict.fromkeys(ids_B))}
         image_of_B = np.array([row_of_id[value] for value in ids_B], dtype=np.intp)
         image_ids = list(row_of_id)
@@ -158,8 +173,8 @@ class ComparisonSet:
             sizes_N[image] += 1
 
         scores_NG = np.full((len(image_ids), sizes_N.max(initial=0)), np.nan)
-        answer_format = resolve_format("non_thinking", answer_format)
-        scores_NG[image_of_B, place_of_B] = parse_scores(completions, answer_format)
+        answers_B = read_answers(completions, answers, resolve_format(answer_format=answer_format))
+        scores_NG[image_of_B, place_of_B] = [answer.score for answer in answers_B]
         return cls(image_ids, list(completions), scores_NG, mos_N, std_N, image_of_B, place_of_B)
 
     def per_completion(self, values_NG: FloatArray) -> list[float]:
@@ -168,14 +183,14 @@ class ComparisonSet:
 
 
 def _one_per_image(name: str, values_B: FloatArray, image_of_B: IntArray, image_ids: list[Any]) -> FloatArray:
-    """The value of each image (N,), taken from its first completion; ValueError where another one disagrees."""
+    """The value of each image (N,), taken from its first completion; RewardError where another one disagrees."""
     _, first_of_N = np.unique(image_of_B, return_index=True)
     values_N = values_B[first_of_N]
     expected_B = values_N[image_of_B]
     differs_B = (values_B != expected_B) & ~(np.isnan(values_B) & np.isnan(expected_B))
     if differs_B.any():
         b = int(np.flatnonzero(differs_B)[0])
-        raise ValueError(
+        raise RewardError(
             f"Image {image_ids[image_of_B[b]]!r} has two values of '{name}', {expected_B[b]:g} and {values_B[b]:g}; "
             "give each image one, or different images different ids."
         )

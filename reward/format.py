@@ -1,21 +1,20 @@
 """The format reward: the whole completion is one well-formed answer of the prompt mode, and nothing else.
 
-It judges the form alone: a well-formed answer whose number is out of range still earns it (and nothing elsewhere).
-
-Legend: B completions.
+It judges the form alone: a well-formed answer whose number is out of range still earns it (and nothing elsewhere). So
+it is no function of scores, and has a class of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from mriqa.answers import AnswerFormat, completion_text
+from mriqa.answers import AnswerFormat
 
-from .comparison import FloatArray, resolve_format
+from .comparison import FloatArray, read_answers
 from .score_table import every_score
 
 
@@ -26,32 +25,21 @@ def format_reward(texts: Sequence[str], answer_format: AnswerFormat) -> list[flo
 
 @dataclass(frozen=True)
 class FormatReward:
-    """`format_reward` with TRL's contract: a callable from completions to one float each. Needs no dataset column.
+    """`format_reward` with TRL's contract: a callable from completions to one float each. Needs no dataset column."""
 
-    Arguments:
-        mode: "non_thinking" (`<answer>3.52</answer>`) or "thinking"
-            (`<thinking>…</thinking><answer>{"rating": 3.52}</answer>`).
-        answer_format: another answer format (object, name or YAML path); goes before `mode`.
-    """
-
-    mode: str = "non_thinking"
-    answer_format: AnswerFormat | str | None = None
-    parser: AnswerFormat = field(init=False, repr=False)
+    answer_format: AnswerFormat
 
     compares_images = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "parser", resolve_format(self.mode, self.answer_format))
 
     @property
     def __name__(self) -> str:
         """The name TRL logs it under."""
         return "format"
 
-    def __call__(self, completions: Sequence[Any], **_: Any) -> list[float]:
-        """Rewards in the order of `completions`."""
-        return format_reward([completion_text(completion) for completion in completions], self.parser)
+    def __call__(self, completions: Sequence[Any], answers: Any = None, **_: Any) -> list[float]:
+        """Rewards in the order of `completions`; `answers` are what they say, where that is known already."""
+        return [float(answer.well_formed) for answer in read_answers(completions, answers, self.answer_format)]
 
     def table(self, values_S: FloatArray, probs_NS: FloatArray, mos_N: FloatArray, std_N: FloatArray) -> FloatArray:
-        """Reward (N, S) of every score, 1: an answer that states one is well formed; see `exact.py`."""
+        """Reward (N, S) of every score, 1: an answer that states one is well formed; see `score_table.py`."""
         return np.ones_like(every_score(values_S, mos_N))

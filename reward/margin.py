@@ -15,19 +15,13 @@ Legend: N images, G completions per image, M partner images, I images of one blo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
-from mriqa.answers import AnswerFormat
 from mriqa.choices import check_choice
 
-from .comparison import ComparisonSet, FloatArray, IntArray, check_arrays, resolve_format
-from .pairwise import mean_over_partners, warn_if_alone
-from .score_table import every_score, moments
+from .comparison import FloatArray, IntArray, RewardError, check_arrays
+from .pairwise import mean_over_partners
 
 SCALES = ("unit", "sigma")
 SMALLEST_TAU = 1e-4
@@ -51,17 +45,17 @@ def margin_reward(
         mos_N: finite human scores, 1..5.
         std_N: rating standard deviations; needed for scale "sigma" only, finite and >= 0.
         scale: "unit" or "sigma".
-        means_N: s̄ of each image where it isn't the mean of these scores: the policy's own, in `exact.py`.
+        means_N: s̄ of each image where it isn't the mean of these scores: the policy's own, under the exact estimator.
 
     Returns:
         Rewards (N, G) in [0, 1]; all 0 where fewer than two images have a parsed score.
 
     Raises:
-        ValueError: unknown scale; a `mos` that is not finite; a missing or impossible `std` under "sigma".
+        RewardError: unknown scale; a `mos` that is not finite; a missing or impossible `std` under "sigma".
     """
     from torch import from_numpy  # its exp is three times as fast as NumPy's
 
-    check_choice("scale", scale, SCALES)
+    check_choice("scale", scale, SCALES, RewardError)
     scores_NG, mos_N = check_arrays(scores_NG, mos_N)
     variance_N = None if scale == "unit" else _rating_variance(std_N, len(mos_N))
 
@@ -84,59 +78,8 @@ def _rating_variance(std_N: npt.ArrayLike | None, n_images: int) -> FloatArray:
     usable_N = np.isfinite(std_N) & (std_N >= 0)
     if not usable_N.all():
         where = int(np.flatnonzero(~usable_N)[0])
-        raise ValueError(
+        raise RewardError(
             f"scale='sigma' needs the column 'std', the rating standard deviation (>= 0) of every image, but image "
             f"{where} of {n_images} in the comparison set has {std_N[where]:g}; add it or use scale='unit'."
         )
     return std_N**2
-
-
-@dataclass(frozen=True)
-class MarginReward:
-    """`margin_reward` with TRL's contract: a callable from completions and dataset columns to one float each.
-
-    Arguments:
-        scale: "unit", or "sigma" (needs the column `std`).
-        mode: prompt mode whose answers are parsed, "non_thinking" or "thinking".
-        answer_format: another answer format (object, name or YAML path); goes before `mode`.
-
-    Example:
-        >>> reward = MarginReward(scale="unit")
-        >>> reward(
-        ...     completions=["<answer>4.00</answer>", "<answer>2.00</answer>"], mos=[4.5, 2.5], image_id=["a", "b"]
-        ... )
-        [1.0, 1.0]
-
-    Both answers are half a point too low, but their margin is exact. In a TRL script:
-    `GRPOTrainer(reward_funcs=[reward], …)`.
-    """
-
-    scale: str = "unit"
-    mode: str = "non_thinking"
-    answer_format: AnswerFormat | str | None = None
-    parser: AnswerFormat = field(init=False, repr=False)
-
-    compares_images = True
-
-    def __post_init__(self) -> None:
-        check_choice("scale", self.scale, SCALES)
-        object.__setattr__(self, "parser", resolve_format(self.mode, self.answer_format))
-
-    @property
-    def __name__(self) -> str:
-        """The name TRL logs it under."""
-        return f"margin_{self.scale}"
-
-    def __call__(
-        self, completions: Sequence[Any], mos: Any = None, image_id: Any = None, std: Any = None, **_: Any
-    ) -> list[float]:
-        """Rewards in the order of `completions`; see `ComparisonSet.from_completions` for the columns."""
-        std = std if self.scale == "sigma" else None
-        group = ComparisonSet.from_completions(completions, mos, image_id, std, self.parser)
-        warn_if_alone(self.__name__, group)
-        return group.per_completion(margin_reward(group.scores_NG, group.mos_N, group.std_N, self.scale))
-
-    def table(self, values_S: FloatArray, probs_NS: FloatArray, mos_N: FloatArray, std_N: FloatArray) -> FloatArray:
-        """Reward (N, S) of every score against partners with the means of `probs_NS`; see `exact.py`."""
-        means_N, _ = moments(values_S, probs_NS)
-        return margin_reward(every_score(values_S, mos_N), mos_N, std_N, self.scale, means_N)

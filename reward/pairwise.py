@@ -30,6 +30,13 @@ def group_means(scores_NG: FloatArray) -> FloatArray:
     return np.where(count_N > 0, total_N / np.maximum(count_N, 1), np.nan)
 
 
+def group_variances(scores_NG: FloatArray) -> FloatArray:
+    """Variance (ddof 1) of each image's parsed scores (N,); 0 for fewer than two of them."""
+    count_N = (~np.isnan(scores_NG)).sum(axis=1)
+    squares_NG = np.square(scores_NG - group_means(scores_NG)[:, None])
+    return np.nansum(squares_NG, axis=1) / np.maximum(count_N - 1, 1)
+
+
 def mean_over_partners(scores_NG: FloatArray, agreement: Agreement, means_N: FloatArray | None = None) -> FloatArray:
     """Mean over all partners j != i of `agreement`, for every completion.
 
@@ -39,7 +46,7 @@ def mean_over_partners(scores_NG: FloatArray, agreement: Agreement, means_N: Flo
     Arguments:
         scores_NG: parsed scores, NaN where nothing parsed.
         agreement: see `Agreement`.
-        means_N: the group means, NaN for nobody's partner, where they are known otherwise (`exact.py`).
+        means_N: the group means, NaN for nobody's partner, where they aren't those of these scores.
 
     Returns:
         (N, G) float64. Memory beyond inputs and output: a few blocks of max(BLOCK, G * M) numbers.

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .comparison import FloatArray
+from .comparison import FloatArray, RewardError
 
 RewardTable = Callable[[FloatArray, FloatArray, FloatArray, FloatArray], FloatArray]
 """(values (S,), probabilities (N, S) that sum to 1, mos (N,), std (N,) with NaN where unknown) -> rewards (N, S)."""
@@ -39,16 +39,17 @@ def reward_table(rewards: Sequence[Any], weights: Sequence[float] | None = None)
         weights: one per reward; 1 each by default.
 
     Raises:
-        ValueError: a reward has no table (a function of the user's own), or the weights are too few or too many.
+        RewardError: a reward has no table (a user's function of completions), or the weights are too few or too many.
     """
     weights = [1.0] * len(rewards) if weights is None else list(weights)
     if len(weights) != len(rewards):
-        raise ValueError(f"There are {len(weights)} reward weights for {len(rewards)} rewards; give one for each.")
+        raise RewardError(f"There are {len(weights)} reward weights for {len(rewards)} rewards; give one for each.")
     for reward in rewards:
         if not hasattr(reward, "table"):
-            raise ValueError(
+            raise RewardError(
                 f"Reward {getattr(reward, '__name__', repr(reward))!r} judges completions only, and the exact "
-                "estimator samples none: use --estimator sampled, or give it a method table(values, probs, mos, std)."
+                "estimator samples none: use --estimator sampled, or make it a function of scores, "
+                "def f(scores_NG, mos_N, std_N)."
             )
 
     def table(values_S: FloatArray, probs_NS: FloatArray, mos_N: FloatArray, std_N: FloatArray) -> FloatArray:

@@ -233,3 +233,35 @@ def test_files_that_are_no_format(tmp_path, content):
 def test_unknown_names(name):
     with pytest.raises(ValueError):
         load_format(name)
+
+
+@pytest.mark.parametrize("name", format_names())
+def test_the_grammar_holds_what_parses_and_nothing_else(name):
+    answer_format = load_format(name)
+    for text, right in {"1": 1, "5.0": 1, "3.52": 1, "5.01": 0, "0.99": 0, "3.521": 0, "03": 0, "-3": 0}.items():
+        answer = answer_format.template.replace("{score}", text).replace("{thinking}", "A bit soft.")
+        assert bool(re.fullmatch(answer_format.grammar(), answer)) is bool(right), text
+        assert not right or answer_format.parse(answer) == float(text)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "decimals"),
+    [(0, 100, 0), (0, 10, 1), (0.5, 1.25, 2), (1, 5, 2), (1.1, 2.3, 1), (0.996, 3.2, 2), (2.04, 2.66, 2), (0, 0.3, 2)],
+)
+def test_the_grammar_and_the_list_of_answers_agree(low, high, decimals):
+    answer_format = AnswerFormat("t", "", "How good?", "(?P<score>[0-9.]+)", "{score}", low, high, decimals)
+    listed = set(answer_format.all_answers(any_length=True))
+    last = int(high) + 2
+    texts = {f"{step / 10**digits:.{digits}f}" for digits in range(decimals + 2) for step in range(last * 10**digits)}
+    right = {text for text in texts if len(text.partition(".")[2]) <= decimals and low <= float(text) <= high}
+    assert {text for text in texts if re.fullmatch(answer_format.grammar(), text)} == listed == right
+
+
+def test_the_grammar_of_many_scores_is_short():
+    answer_format = AnswerFormat("t", "", "How good?", "(?P<score>[0-9.]+)", "{score}", 0.1, 2.75, 15)
+    grammar = answer_format.grammar()
+    assert len(grammar) < 2000
+    right = ("0.1", "0.100000000000000", "0.999999999999999", "1", "2.75", "2.749999999999999", "2.750000000000000")
+    assert all(re.fullmatch(grammar, text) for text in right)
+    wrong = ("0", "0.099999999999999", "2.750000000000001", "2.8", "3", "1.", "1.0000000000000000")
+    assert not any(re.fullmatch(grammar, text) for text in wrong)

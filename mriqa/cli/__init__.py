@@ -12,8 +12,10 @@ import typer
 
 from mriqa import __version__
 from mriqa.cli.card import card
+from mriqa.cli.data_sets import data
 from mriqa.cli.demo_page import demo
 from mriqa.cli.evaluate import evaluate
+from mriqa.cli.find_leaks import audit_manifests
 from mriqa.cli.leaderboard import leaderboard
 from mriqa.cli.push import push
 from mriqa.cli.score import score
@@ -58,6 +60,8 @@ def version() -> None:
 app.command()(score)
 app.command("eval")(evaluate)
 app.command()(leaderboard)
+app.add_typer(data, name="data")
+app.command("audit")(audit_manifests)
 app.command()(select)
 app.command()(serve)
 app.command()(demo)

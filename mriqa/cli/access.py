@@ -1,16 +1,21 @@
-"""Who may reach what a command serves: nobody else, unless there is a token."""
+"""How a command serves something, and who may reach it: nobody else, unless there is a token."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mriqa.errors import UserError
 
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+# Longer than a Retry-After: a client that comes back on the second must not find its connection being closed.
+SECONDS_KEPT_OPEN = 75
 SHORTEST_TOKEN = 16  # characters
 
 Host = Annotated[str, typer.Option(help="Address to listen on. Any but this machine's own needs a token.")]
@@ -22,6 +27,21 @@ TokenFile = Annotated[
 
 class AccessError(UserError, ValueError):
     """Settings under which nothing is served, as one sentence naming the cure."""
+
+
+def listen(app: FastAPI, host: str, port: int, seconds_to_finish: int) -> None:
+    """Serve `app` until the command is stopped; what is under way then has `seconds_to_finish`."""
+    import uvicorn
+
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        access_log=False,
+        timeout_keep_alive=SECONDS_KEPT_OPEN,
+        timeout_graceful_shutdown=seconds_to_finish,
+        server_header=False,
+    )
 
 
 def token_for(host: str, file: Path | None) -> str | None:

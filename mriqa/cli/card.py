@@ -52,11 +52,11 @@ def card(
 
     Exit code: 0 the card is written; 2 nothing could be done.
     """
-    from mriqa.files import replacing
+    from mriqa.files import write_text
     from mriqa.hub import HubError, check_repo, read_run, write_card
     from mriqa.hub.run import CARD_FILE
 
-    with plain_errors(OSError):
+    with plain_errors():
         if repo is not None:
             check_repo(repo)
         found = read_run(run)
@@ -64,8 +64,7 @@ def card(
         if target.is_dir() or (target.exists() and not overwrite):
             raise HubError(f"{target} exists already; name another file (--out), or replace it with --overwrite.")
         text = write_card(found, repo, card_options(license, data_license, evaluations, merge))
-        with replacing(target) as staged:
-            staged.write_text(text, encoding="utf-8")
+        write_text(text, target)
     say(f"Wrote {target}. Read it, and complete what it could not know.")
 
 

@@ -8,43 +8,21 @@ from typing import Annotated
 
 import typer
 
-from mriqa.cli.access import Host, TokenFile, token_for
+from mriqa.cli.access import Host, TokenFile, listen, token_for
 from mriqa.cli.exits import plain_errors, say, terminated_in_order
-from mriqa.cli.options import (
-    BatchSize,
-    Crop,
-    Device,
-    Format,
-    Model,
-    Readout,
-    Resize,
-    Samples,
-    ScorerOptions,
-    Seed,
-    Temperature,
-    TrustRemoteCode,
-)
-from mriqa.embedded.packaged import DEFAULT_MODEL
+from mriqa.cli.options import ScorerOptions, takes_scorer
 
 EVENTS = 64  # that wait for the model
 SECONDS_TO_FINISH = 3
 
 
+@takes_scorer
 def demo(
-    model: Model = DEFAULT_MODEL,
+    *,
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 7860,
     token_file: TokenFile = None,
-    readout: Readout = "auto",
-    batch_size: BatchSize = 8,
-    device: Device = None,
-    samples: Samples = 16,
-    temperature: Temperature = 1.0,
-    seed: Seed = 0,
-    answer_format: Format = None,
-    resize: Resize = None,
-    crop: Crop = None,
-    trust_remote_code: TrustRemoteCode = False,
+    scorer: ScorerOptions,
     max_images: Annotated[int, typer.Option(min=1, help="Pictures at a time.")] = 16,
     max_file_mib: Annotated[int, typer.Option(min=1, help="Size of a file.")] = 16,
     max_pixels: Annotated[int, typer.Option(min=1, help="Width × height of a picture.")] = 25_000_000,
@@ -59,12 +37,11 @@ def demo(
 
       mriqa demo -m outputs/demo/model --host 0.0.0.0 --token-file token.txt
     """
-    options = ScorerOptions.among(locals())
     with terminated_in_order(), tempfile.TemporaryDirectory(prefix="mriqa-demo-") as uploads:
         # Gradio reads these when it is imported.
         os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": uploads}
         try:
-            import uvicorn
+            import uvicorn  # noqa: F401
 
             from mriqa.page.server import make_app
         except ImportError as error:
@@ -73,7 +50,7 @@ def demo(
 
         from mriqa.serving.limits import MIB, Limits
 
-        with plain_errors(ValueError):
+        with plain_errors():
             token = token_for(host, token_file)
             file_bytes = max_file_mib * MIB
             limits = Limits(
@@ -85,14 +62,6 @@ def demo(
                 held_bytes=4 * max_images * file_bytes,
             )
         with plain_errors():
-            scorer = options.load()
-        scorer.distributions = True
-        app = make_app(scorer, limits, token)
-        uvicorn.run(
-            app,
-            host=host,
-            port=port,
-            access_log=False,
-            timeout_graceful_shutdown=SECONDS_TO_FINISH,
-            server_header=False,
-        )
+            loaded = scorer.load()
+        loaded.distributions = True
+        listen(make_app(loaded, limits, token), host, port, SECONDS_TO_FINISH)

@@ -8,22 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mriqa.cli.evaluate_protocol import Data, Models, ProtocolName, evaluate_protocol, the_one_model
+from mriqa.cli.evaluate_protocol import Data, Models, ProtocolName, evaluate_protocol, the_manifest
 from mriqa.cli.exits import exit_by_errors, plain_errors, say
-from mriqa.cli.options import (
-    BatchSize,
-    Crop,
-    Device,
-    Format,
-    Overwrite,
-    Readout,
-    Resize,
-    Samples,
-    ScorerOptions,
-    Seed,
-    Temperature,
-    TrustRemoteCode,
-)
+from mriqa.cli.options import Overwrite, ScorerOptions, takes_scorer
 from mriqa.embedded.packaged import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -32,7 +19,9 @@ if TYPE_CHECKING:
     from mriqa.scoring.scorer import Score
 
 
+@takes_scorer
 def evaluate(
+    *,
     manifest: Annotated[
         Path | None, typer.Option(help="Images with human scores: .jsonl, .json, .csv or .parquet.")
     ] = None,
@@ -55,17 +44,8 @@ def evaluate(
     ] = None,
     image_root: Annotated[Path | None, typer.Option(help="Folder of the images. Default: the manifest's.")] = None,
     on_bad_row: Annotated[Literal["fail", "skip"], typer.Option(help="What to do with unusable rows.")] = "fail",
-    readout: Readout = "auto",
-    batch_size: BatchSize = 8,
-    device: Device = None,
-    samples: Samples = 16,
-    temperature: Temperature = 1.0,
-    seed: Seed = 0,
-    answer_format: Format = None,
-    resize: Resize = None,
-    crop: Crop = None,
+    scorer: ScorerOptions,
     overwrite: Overwrite = False,
-    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Score the images of a manifest, or of a protocol's data sets, and measure the agreement with people.
 
@@ -83,10 +63,9 @@ def evaluate(
     Exit code: 0 all images scored; 1 some have an error row; 2 nothing could be done.
     """
     if protocol is not None:
-        evaluate_protocol(protocol, models, out, data, manifest, image_root, overwrite, ScorerOptions.among(locals()))
+        evaluate_protocol(protocol, models, out, data, manifest, image_root, overwrite, scorer)
         return
-    manifest, model = the_one_model(manifest, models)
-    options = ScorerOptions.among(locals())
+    manifest = the_manifest(manifest, models)
     from mriqa.manifest import read_manifest
     from mriqa.progress import with_progress
     from mriqa.scoring.jobs.batch import write_scores
@@ -99,14 +78,15 @@ def evaluate(
             check_output(out, overwrite, (".json",))
             check_output(predictions, overwrite)
         rows = read_manifest(manifest, image_root=image_root, scale=declared, on_bad_row=on_bad_row)
-        scorer = options.load()
-        stream = with_progress(scorer.stream([row.image for row in rows]), total=len(rows))
+        loaded = scorer.load()
+        stream = with_progress(loaded.stream([row.image for row in rows]), total=len(rows))
         if predictions is not None:
             human = ({"mos": row.mos, "dataset": row.dataset, "id": row.id} for row in rows)
             columns = {"mos": float, "dataset": str, "id": str}
             stream = write_scores(stream, predictions, overwrite=overwrite, more=human, more_columns=columns)
         scores = list(stream)
-        _report(scores, rows, out, plot, {"model": model, "manifest": str(manifest), "readout": scorer.readout_name})
+        settings = {"model": scorer.model, "manifest": str(manifest), "readout": loaded.readout_name}
+        _report(scores, rows, out, plot, settings)
     exit_by_errors(scores, out)
 
 
@@ -115,7 +95,6 @@ def _report(
 ) -> None:
     """The measures to the terminal, and to the files asked for."""
     from mriqa.eval import evaluate_scores, print_table, write_json
-    from mriqa.scoring.jobs.tables import OutputError
 
     predicted, mos = [score.score for score in scores], [row.mos for row in rows]
     std = [math.nan if row.std is None else row.std for row in rows]
@@ -130,31 +109,30 @@ def _report(
     if "mean" in measures:
         named["mean of data sets"] = measures["mean"]
     print_table(named, title=f"{settings['model']} on {settings['manifest']}")
-    try:
-        if out is not None:
-            write_json({**measures, "settings": settings}, out)
-        if plot is not None and measures["n_parsed"] >= 2:
-            from mriqa.eval.plots import scatter
+    if out is not None:
+        write_json({**measures, "settings": settings}, out)
+    if plot is not None and measures["n_parsed"] >= 2:
+        from mriqa.eval.plots import scatter
 
-            scatter(predicted, mos, plot, hue=datasets if len(set(datasets)) > 1 else None)
-    except OSError as error:
-        raise OutputError(f"The results cannot be written: {error.strerror or error} ({error.filename}).") from error
+        scatter(predicted, mos, plot, hue=datasets if len(set(datasets)) > 1 else None)
     if plot is not None and measures["n_parsed"] < 2:
         say("No plot: fewer than two images have a score.")
 
 
-def _scale(name: str | None, low: float | None, high: float | None, direction: str | None) -> Scale | None:
+def _scale(
+    name: str | None, low: float | None, high: float | None, direction: Literal["higher", "lower"] | None
+) -> Scale | None:
     """The declared scale of the human scores; None where nothing was declared."""
     from mriqa.manifest.scales import MOS, Scale, resolve_scale
 
     parts = (low, high, direction)
     if name is not None and any(part is not None for part in parts):
         raise typer.BadParameter("give either --scale or --scale-low, --scale-high, --scale-direction.")
-    with plain_errors(ValueError):
+    with plain_errors():
         if all(part is None for part in parts):
             return resolve_scale(name) if name is not None else None
         return Scale(
             MOS.low if low is None else low,
             MOS.high if high is None else high,
-            direction or MOS.direction,  # type: ignore[arg-type]  # Scale checks it
+            direction or MOS.direction,
         )

@@ -72,13 +72,13 @@ def evaluate_protocol(
         raise typer.Exit(1)
 
 
-def the_one_model(manifest: Path | None, models: list[str]) -> tuple[Path, str]:
-    """The manifest and the model of an evaluation without a protocol."""
+def the_manifest(manifest: Path | None, models: list[str]) -> Path:
+    """The manifest of an evaluation without a protocol, which is of one model."""
     if manifest is None:
         raise typer.BadParameter("give --manifest FILE, or --protocol NAME.")
     if len(models) > 1:
         raise typer.BadParameter("several models need --protocol; with --manifest give one --model.")
-    return manifest, models[0]
+    return manifest
 
 
 def _print_measures(results: dict) -> None:

@@ -21,12 +21,11 @@ def say(sentence: str) -> None:
 
 
 @contextmanager
-def plain_errors(*more: type[Exception]) -> Iterator[None]:
+def plain_errors() -> Iterator[None]:
     """Turn the errors that a user can cure into one sentence on stderr and exit code 2."""
-    errors: tuple[type[Exception], ...] = (UserError, *more)
     try:
         yield
-    except errors as error:
+    except UserError as error:
         say(f"Error: {error}")
         raise typer.Exit(2) from None
 

@@ -1,19 +1,33 @@
-"""Options that several commands share, and the scorer that they describe."""
+"""Options that several commands share, and the scorer that they describe.
+
+What says something about a scorer is declared once, as a field of `ScorerOptions`; `takes_scorer` gives the options to
+a command.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
 from mriqa.cli.exits import plain_errors
 from mriqa.embedded.packaged import DEFAULT_MODEL
+from mriqa.scoring.backend_table import BACKENDS
+from mriqa.scoring.readout_table import READOUT_NAMES
 
 if TYPE_CHECKING:
     from mriqa.answers import AnswerFormat
     from mriqa.scoring.scorer import Scorer
+
+    BackendName = str
+    ReadoutName = str
+else:  # choices that mypy cannot know
+    BackendName = Literal[tuple(BACKENDS)]
+    ReadoutName = Literal[READOUT_NAMES]
 
 Model = Annotated[
     str,
@@ -25,7 +39,7 @@ Model = Annotated[
     ),
 ]
 Readout = Annotated[
-    Literal["auto", "expected", "greedy", "sample"],
+    ReadoutName,
     typer.Option(
         help="How a score is got from the model. [b]expected[/b]: exact mean over all scores it could state; "
         "[b]greedy[/b]: its most likely answer; [b]sample[/b]: mean of --samples answers; [b]auto[/b]: expected where "
@@ -59,35 +73,36 @@ TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that comes with the model. Read it first.")
 ]
 
-
 WHERE_IT_RUNS = ("batch_size", "device", "trust_remote_code", "backend_options")
+PLACES = (
+    "readout", "batch_size", "device", "samples", "temperature", "seed", "answer_format", "resize", "crop", "overwrite",
+    "trust_remote_code",
+)  # fmt: skip
+"""The order in a command's help, `--model` being its first option; see `takes_scorer`."""
+MODELS = "models"
 
 
 @dataclass(frozen=True)
 class ScorerOptions:
     """What the commands' options say about a scorer; `backend_options` are the backend's own, as far as it has any."""
 
-    model: str = DEFAULT_MODEL
-    readout: str = "auto"
-    batch_size: int = 8
-    device: str | None = None
-    samples: int = 16
-    temperature: float = 1.0
-    seed: int = 0
-    answer_format: str | None = None
-    resize: int | None = None
-    crop: int | None = None
-    trust_remote_code: bool = False
+    model: Model = DEFAULT_MODEL
+    readout: Readout = "auto"
+    batch_size: BatchSize = 8
+    device: Device = None
+    samples: Samples = 16
+    temperature: Temperature = 1.0
+    seed: Seed = 0
+    answer_format: Format = None
+    resize: Resize = None
+    crop: Crop = None
+    trust_remote_code: TrustRemoteCode = False
+    # Those of `mriqa score` alone, which declares them itself.
     structured: bool = False
     max_new_tokens: int | None = None
     head: str | None = None
     backend: str = "transformers"
     backend_options: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def among(cls, parameters: Mapping[str, Any]) -> ScorerOptions:
-        """Those of a command's parameters, its `locals()` at the start, that go by the names of these options."""
-        return cls(**{each.name: parameters[each.name] for each in fields(cls) if each.name in parameters})
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -98,7 +113,7 @@ class ScorerOptions:
         """The answer format, where one is named. Ends the command where there is no such."""
         from mriqa.answers import load_format
 
-        with plain_errors(ValueError):
+        with plain_errors():
             return load_format(self.answer_format) if self.answer_format else None
 
     def load(self) -> Scorer:
@@ -132,3 +147,51 @@ class ScorerOptions:
         if self.crop is not None:
             scorer.views = replace(scorer.views, crop=self.crop, count=5)
         return scorer
+
+
+def takes_scorer(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with the options of a scorer beside its own; it gets them as its argument `scorer`.
+
+    In the help they stand where `scorer` stands in the command's signature, in the order of `PLACES`. An option of the
+    command's own that has a name there takes that place: its own --batch-size instead of this one, or --overwrite. A
+    command that takes several models declares --model itself, as `models`; `scorer` is then of the first.
+    """
+    types = get_type_hints(ScorerOptions, include_extras=True)
+    shared = {
+        option.name: Parameter(
+            option.name, Parameter.KEYWORD_ONLY, default=option.default, annotation=types[option.name]
+        )
+        for option in fields(ScorerOptions)
+        if option.name in ("model", *PLACES)
+    }
+    types = get_type_hints(command, include_extras=True)
+    own = {
+        name: parameter.replace(kind=Parameter.KEYWORD_ONLY, annotation=types[name])
+        for name, parameter in signature(command).parameters.items()
+    }
+    shared = {name: parameter for name, parameter in shared.items() if name not in own}
+    if MODELS in own:
+        del shared["model"]
+
+    parameters: list[Parameter] = []
+    for name, parameter in own.items():
+        if name == "scorer":
+            both = {**shared, **own}
+            parameters += [both[place] for place in PLACES if place in both]
+        elif name not in PLACES:
+            parameters.append(parameter)
+    n_required = sum(parameter.default is Parameter.empty for parameter in parameters)
+    if "model" in shared:
+        parameters.insert(n_required, shared["model"])
+
+    @wraps(command)
+    def with_scorer(**given: Any) -> None:
+        options = {name: given.pop(name) for name in shared}
+        if MODELS in own:
+            options["model"] = given[MODELS][0]
+        command(**given, scorer=ScorerOptions(**options))
+
+    seen_by_typer: Any = with_scorer
+    seen_by_typer.__signature__ = Signature(parameters)
+    seen_by_typer.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return with_scorer

@@ -41,7 +41,7 @@ def push(
     from mriqa.hub import push as push_files
     from mriqa.hub.model_card import read_card
 
-    with plain_errors(OSError):
+    with plain_errors():
         check_repo(repo)
         found = read_run(run)
         options = card_options(license, data_license, evaluations, merge)
@@ -71,8 +71,9 @@ def _show(plan: Plan, repo: str, public: bool) -> None:
     from rich.table import Table
 
     table = Table(title=f"{repo} ({'public' if public else 'private'})", title_justify="left", box=SIMPLE_HEAVY)
-    for heading, justify in (("file", "left"), ("size", "right"), ("what it is", "left")):
-        table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    table.add_column("file", overflow="fold")
+    table.add_column("size", overflow="fold", justify="right")
+    table.add_column("what it is", overflow="fold")
     for upload in plan.uploads:
         table.add_row(upload.name, decimal(upload.size), upload.kind)
     total = sum(upload.size for upload in plan.uploads)

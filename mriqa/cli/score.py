@@ -10,36 +10,24 @@ import tempfile
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mriqa.cli.exits import plain_errors, say, terminated_in_order
-from mriqa.cli.options import (
-    Crop,
-    Device,
-    Format,
-    Model,
-    Overwrite,
-    Readout,
-    Resize,
-    Samples,
-    ScorerOptions,
-    Seed,
-    Temperature,
-    TrustRemoteCode,
-)
-from mriqa.embedded.packaged import DEFAULT_MODEL
+from mriqa.cli.options import BackendName, Overwrite, ScorerOptions, takes_scorer
+from mriqa.scoring.backend_table import BACKENDS
 
 if TYPE_CHECKING:
     from mriqa.scoring.jobs.runner import Engine, Outcome
     from mriqa.scoring.scorer import Score
 
-BATCHES = {"transformers": 8, "vllm": 64, "server": 64}
 SHARD_SIZE, BATCHES_PER_SHARD = 64, 4
 
 
+@takes_scorer
 def score(
+    *,
     sources: Annotated[
         list[str],
         typer.Argument(
@@ -48,24 +36,15 @@ def score(
             "files with image bytes, and with --allow-urls URLs.",
         ),
     ],
-    model: Model = DEFAULT_MODEL,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="File to write: .jsonl, .csv or .parquet. Resumes where it was stopped."),
     ] = None,
-    readout: Readout = "auto",
+    scorer: ScorerOptions,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Images that go through the model together. Default: 8, elsewhere 64.")
     ] = None,
-    device: Device = None,
-    samples: Samples = 16,
-    temperature: Temperature = 1.0,
-    seed: Seed = 0,
-    answer_format: Format = None,
-    resize: Resize = None,
-    crop: Crop = None,
     overwrite: Overwrite = False,
-    trust_remote_code: TrustRemoteCode = False,
     text: Annotated[bool, typer.Option("--text", help="Also write the model's answers (columns text, texts).")] = False,
     allow_urls: Annotated[bool, typer.Option("--allow-urls", help="Fetch images that are given as URLs.")] = False,
     shard: Annotated[
@@ -85,7 +64,7 @@ def score(
         ),
     ] = None,
     backend: Annotated[
-        Literal["transformers", "vllm", "server"],
+        BackendName,
         typer.Option(help="Where the model runs: here by transformers or vLLM, or on an OpenAI-compatible server."),
     ] = "transformers",
     server: Annotated[
@@ -136,13 +115,23 @@ def score(
 
     Exit code: 0 all images scored; 1 some have an error row; 2 nothing could be done, or not all of it.
     """
-    options = ScorerOptions.among(locals())
-    backend_options: dict[str, Any] = {}
-    if backend == "vllm":
-        backend_options["tensor_parallel"] = tensor_parallel
-    if backend == "server":
-        backend_options |= {"url": server, "concurrency": concurrency, "timeout": timeout, "retries": retries}
-    options = replace(options, batch_size=batch_size or BATCHES[backend], backend_options=backend_options)
+    entry = BACKENDS[backend]
+    for_backends = {
+        "tensor_parallel": tensor_parallel,
+        "url": server,
+        "concurrency": concurrency,
+        "timeout": timeout,
+        "retries": retries,
+    }
+    options = replace(
+        scorer,
+        batch_size=batch_size or entry.batch_size,
+        structured=structured,
+        max_new_tokens=max_new_tokens,
+        head=head,
+        backend=backend,
+        backend_options={name: value for name, value in for_backends.items() if name in entry.options},
+    )
     part = _part(shard)
     if engine == "local" and workers is not None:
         raise typer.BadParameter("--workers goes with --engine ray; without it, start the command several times.")
@@ -177,7 +166,7 @@ def _ray_engine(options: ScorerOptions, address: str | None, workers: int | None
     options.load_format()  # so that a wrong one ends this command, not its workers
     answer_format = _absolute(options.answer_format) if options.answer_format else None
     there = replace(options, model=_absolute(options.model), answer_format=answer_format)
-    on_processors = options.device == "cpu" or options.backend == "server"
+    on_processors = options.device == "cpu" or not BACKENDS[options.backend].holds_model
     cluster = RayCluster(address, workers, 0 if on_processors else accelerators)
     if options.backend == "vllm" and options.readout != "sample":
         describing = replace(there, backend_options={**there.backend_options, "start": False})

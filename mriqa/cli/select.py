@@ -101,7 +101,7 @@ def select(
     from mriqa.selection.mixture.choice import Choice, choose
     from mriqa.selection.mixture.selection_files import column_of, write_subset
 
-    with plain_errors(ValueError, OSError):
+    with plain_errors():
         check_output(out, overwrite, SUFFIXES)
         if report is not None:
             check_output(report, overwrite, (".png",))

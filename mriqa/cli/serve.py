@@ -6,44 +6,20 @@ from typing import Annotated
 
 import typer
 
-from mriqa.cli.access import Host, TokenFile, token_for
+from mriqa.cli.access import Host, TokenFile, listen, token_for
 from mriqa.cli.exits import plain_errors, say
-from mriqa.cli.options import (
-    BatchSize,
-    Crop,
-    Device,
-    Format,
-    Model,
-    Readout,
-    Resize,
-    Samples,
-    ScorerOptions,
-    Seed,
-    Temperature,
-    TrustRemoteCode,
-)
-from mriqa.embedded.packaged import DEFAULT_MODEL
+from mriqa.cli.options import ScorerOptions, takes_scorer
 
 SECONDS_TO_FINISH = 30
-# Longer than a Retry-After: a client that comes back on the second must not find its connection being closed.
-SECONDS_KEPT_OPEN = 75
 
 
+@takes_scorer
 def serve(
-    model: Model = DEFAULT_MODEL,
+    *,
     host: Host = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8008,
     token_file: TokenFile = None,
-    readout: Readout = "auto",
-    batch_size: BatchSize = 8,
-    device: Device = None,
-    samples: Samples = 16,
-    temperature: Temperature = 1.0,
-    seed: Seed = 0,
-    answer_format: Format = None,
-    resize: Resize = None,
-    crop: Crop = None,
-    trust_remote_code: TrustRemoteCode = False,
+    scorer: ScorerOptions,
     max_images: Annotated[int, typer.Option(min=1, help="Images in a request.")] = 16,
     max_file_mib: Annotated[int, typer.Option(min=1, help="Size of a file.")] = 16,
     max_request_mib: Annotated[int, typer.Option(min=1, help="Size of a request.")] = 64,
@@ -64,9 +40,8 @@ def serve(
 
       mriqa serve -m outputs/demo/model --host 0.0.0.0 --token-file token.txt
     """
-    options = ScorerOptions.among(locals())
     try:
-        import uvicorn
+        import uvicorn  # noqa: F401
 
         from mriqa.serving.app import make_app
     except ImportError as error:
@@ -75,7 +50,7 @@ def serve(
 
     from mriqa.serving.limits import MIB, Limits
 
-    with plain_errors(ValueError):
+    with plain_errors():
         token = token_for(host, token_file)
         limits = Limits(
             images=max_images,
@@ -86,14 +61,5 @@ def serve(
             held_bytes=max_held_mib * MIB,
         )
     with plain_errors():
-        scorer = options.load()
-    app = make_app(scorer, limits, token)
-    uvicorn.run(
-        app,
-        host=host,
-        port=port,
-        access_log=False,
-        timeout_keep_alive=SECONDS_KEPT_OPEN,
-        timeout_graceful_shutdown=SECONDS_TO_FINISH,
-        server_header=False,
-    )
+        loaded = scorer.load()
+    listen(make_app(loaded, limits, token), host, port, SECONDS_TO_FINISH)

@@ -131,7 +131,7 @@ def save_checkpoint(
     for place, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{place}.{name}": tensor for name, tensor in state.items()}
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    with replacing(path) as temporary:
+    with replacing(path, sync=True) as temporary:
         save_file(contiguous, temporary, {"history": json.dumps(history)})
 
 

@@ -15,9 +15,6 @@ in a rank.
 
 from __future__ import annotations
 
-import json
-import shutil
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -35,6 +32,7 @@ from mriqa.conord.backbone import CLIP_VIT_B, VisionEncoder, build_encoder, rebu
 from mriqa.conord.crops import CropSettings, as_pixels, crops
 from mriqa.conord.video_frames import VideoSettings, read_video
 from mriqa.conord.video_motion import DEPTHS, STEM, MotionEncoder
+from mriqa.files import new_folder, write_json
 from mriqa.heads.inputs import HeadError, read_about
 from mriqa.heads.neighbours import RankIndex
 from mriqa.images import load_image
@@ -195,17 +193,11 @@ class ConOrdModel(nn.Module):
             "k": self.k,
             "rank_names": self.rank_names,
         }
-        temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-        temporary.mkdir(parents=True)
-        try:
-            save_file(
-                {name: tensor.contiguous() for name, tensor in self.state_dict().items()}, temporary / WEIGHTS_FILE
-            )
-            self.index.save(temporary / INDEX_FOLDER)
-            (temporary / ABOUT_FILE).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-            temporary.replace(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        with new_folder(folder) as staged:
+            save_file(weights, staged / WEIGHTS_FILE)
+            self.index.save(staged / INDEX_FOLDER)
+            write_json(about, staged / ABOUT_FILE)
 
     @classmethod
     def load(cls, folder: str | Path, device: str | torch.device = "cpu") -> ConOrdModel:

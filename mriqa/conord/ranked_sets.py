@@ -61,7 +61,7 @@ def read_ranked_set(
     Raises:
         ManifestError: the manifest or its rows cannot be used.
         HeadError: pictures and videos are mixed, or a vector entry is not KEY=LOW:HIGH.
-        ValueError: an option has an impossible value.
+        ScaleError: `scale` is none.
     """
     wanted: list[tuple[str | None, Scale]] = [_vector_entry(entry) for entry in vector]
     wanted = wanted or [(score_key, resolve_scale(scale))]

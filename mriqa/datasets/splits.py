@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, overload
+
+from mriqa.datasets.data_set import PARTS, DataSetError
 
 if TYPE_CHECKING:
     from mriqa.manifest import RatedImage
+
+RANDOM_SPLITS = 10
+"""As many as papers take the median of."""
 
 
 @overload
@@ -44,31 +49,62 @@ def split_by_content(
         One list of rows for each fraction, ordered by dataset and id; a dict of them where `fractions` is one.
 
     Raises:
-        ValueError: the fractions are not positive or do not sum to 1, or there are fewer contents than parts.
+        DataSetError: the fractions are not positive or do not sum to 1, or there are fewer contents than parts.
 
     Example:
         >>> train, test = split_by_content(rows, [0.8, 0.2], seed=1)  # doctest: +SKIP
     """
     shares = list(fractions.values() if isinstance(fractions, Mapping) else fractions)
     if not shares or not all(math.isfinite(share) and share > 0 for share in shares):
-        raise ValueError(f"Split fractions must be positive numbers, not {shares}.")
+        raise DataSetError(f"Split fractions must be positive numbers, not {shares}.")
     if not math.isclose(sum(shares), 1.0, abs_tol=1e-6):
-        raise ValueError(f"Split fractions must sum to 1, but {shares} sum to {sum(shares):g}.")
+        raise DataSetError(f"Split fractions must sum to 1, but {shares} sum to {sum(shares):g}.")
     contents = sorted({row.content for row in rows}, key=lambda content: _draw(content, seed))
     if len(contents) < len(shares):
-        raise ValueError(
+        raise DataSetError(
             f"Cannot split {len(contents)} contents into {len(shares)} parts: each part needs a content of its own, so "
             "use fewer parts or more contents."
         )
 
-    part_of: dict[str, int] = {}
-    for part, size in enumerate(_sizes(len(contents), shares)):
-        for content in contents[len(part_of) : len(part_of) + size]:
-            part_of[content] = part
+    part_of = _dealt(contents, shares)
     parts: list[list[RatedImage]] = [[] for _ in shares]
     for row in sorted(rows, key=lambda row: (row.dataset, row.id, str(row.image))):
         parts[part_of[row.content]].append(row)
     return dict(zip(fractions, parts, strict=True)) if isinstance(fractions, Mapping) else parts
+
+
+def random_split(contents: Iterable[str], ratios: Sequence[int], index: int = 0) -> dict[str, str]:
+    """The part of each content in one of ten random splits, the same way whatever the order.
+
+    Arguments:
+        contents: names of contents (references, prompts); of pictures where each is its own content.
+        ratios: sizes of training, validation and test, or of training and test. They are exact where they sum to the
+            number of contents.
+        index: which of the ten splits, 0 to 9.
+
+    Returns:
+        content -> "training", "validation" or "test".
+
+    Raises:
+        DataSetError: there is no such split, or there are fewer contents than parts.
+    """
+    if index not in range(RANDOM_SPLITS):
+        raise DataSetError(f"There are {RANDOM_SPLITS} random splits, 0 to {RANDOM_SPLITS - 1}, and no split {index}.")
+    parts = PARTS if len(ratios) == len(PARTS) else (PARTS[0], PARTS[-1])
+    drawn = sorted(set(contents), key=lambda content: _draw(content, index))
+    if len(drawn) < len(parts):
+        raise DataSetError(f"{len(drawn)} contents can't be split into {len(parts)} parts; take a larger data set.")
+    part_of = _dealt(drawn, [ratio / sum(ratios) for ratio in ratios])
+    return {content: parts[part] for content, part in part_of.items()}
+
+
+def _dealt(contents: Sequence[str], shares: list[float]) -> dict[str, int]:
+    """The part of each content: the first ones to the first part, as many as its share says."""
+    part_of: dict[str, int] = {}
+    for part, size in enumerate(_sizes(len(contents), shares)):
+        for content in contents[len(part_of) : len(part_of) + size]:
+            part_of[content] = part
+    return part_of
 
 
 def _draw(content: str, seed: int) -> bytes:

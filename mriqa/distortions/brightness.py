@@ -28,6 +28,16 @@ def mean_shift(images_BCHW: Tensor, shift_B: Tensor, generator: torch.Generator 
     return (images_BCHW + shift_B[:, None, None, None]).clamp(0, 1)
 
 
+def mean_shift_up(images_BCHW: Tensor, amount_B: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Add a constant to all values: the lighter half of `mean_shift`, which grows with the amount."""
+    return mean_shift(images_BCHW, amount_B)
+
+
+def mean_shift_down(images_BCHW: Tensor, amount_B: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Take a constant from all values: the darker half of `mean_shift`."""
+    return mean_shift(images_BCHW, -amount_B)
+
+
 def bend(values_BCHW: Tensor, amount_B: Tensor) -> Tensor:
     """The parabola through (0, 0), (1/2, 1/2 + amount / 2) and (1, 1), clamped to [0, 1]."""
     return (values_BCHW + 2 * amount_B[:, None, None, None] * values_BCHW * (1 - values_BCHW)).clamp(0, 1)

@@ -53,7 +53,7 @@ class LevelTable:
 def level_tables() -> dict[str, LevelTable]:
     """KADID-10k's table, by the distortion's name."""
     text = resources.files(__package__).joinpath("kadid_levels.csv").read_text(encoding="utf-8")
-    rows = sorted(csv.DictReader(text.splitlines()), key=lambda row: (int(row["id"]), int(row["level"])))
+    rows = sorted(csv.DictReader(text.splitlines()), key=lambda row: (int(row["distortion_id"]), int(row["level"])))
     tables = {}
     for name in dict.fromkeys(row["name"] for row in rows):
         levels = [row for row in rows if row["name"] == name]

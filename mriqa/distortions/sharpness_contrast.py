@@ -31,3 +31,18 @@ def contrast_change(images_BCHW: Tensor, amount_B: Tensor, generator: torch.Gene
     from_middle = images_BCHW - 0.5
     bump = 125 / 21 * from_middle * (0.25 - from_middle**2)
     return (images_BCHW + (amount_B - LINEAR_CONTRAST)[:, None, None, None] * bump).clamp(0, 1)
+
+
+def contrast_up(images_BCHW: Tensor, amount_B: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """The half of `contrast_change` with amounts above -0.2, where the middle grows steeper with the amount."""
+    return contrast_change(images_BCHW, amount_B)
+
+
+def contrast_down(images_BCHW: Tensor, amount_B: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """The half of `contrast_change` with amounts below -0.2, where the middle grows flatter as the amount falls."""
+    return contrast_change(images_BCHW, amount_B)
+
+
+def nonlinear_contrast(images_BCHW: Tensor, slope_B: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Values pulled towards the middle, ½ + 2 a (x − ½); the slope a = ½ is the identity, 0 is grey."""
+    return (0.5 + 2 * slope_B[:, None, None, None] * (images_BCHW - 0.5)).clamp(0, 1)

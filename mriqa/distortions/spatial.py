@@ -108,7 +108,7 @@ def _plan_patches(
     """
     patches = math.ceil(float(count_B.max()))
     weights_BP = (count_B[:, None] - torch.arange(patches, dtype=like.dtype, device=like.device)).clamp(0, 1)
-    return weights_BP, uniform((patches, len(like), numbers), like, generator).transpose(0, 1)
+    return weights_BP, uniform((patches, len(like), numbers), like, generator, images_in=1).transpose(0, 1)
 
 
 def _owners(

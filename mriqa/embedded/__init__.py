@@ -1,7 +1,7 @@
 """The default that needs no download: photographs, labels, and two tiny models.
 
-`prepare` builds all of it in a folder. `register` makes the embedded model's architecture known to transformers;
-loading a model through `mriqa.models` does it by itself.
+`mriqa.training.embedded_preparation.prepare` builds all of it in a folder. `register` makes the embedded model's
+architecture known to transformers; loading a model through `mriqa.models` does it by itself.
 """
 
 from __future__ import annotations
@@ -10,13 +10,10 @@ from mriqa.lazy import lazily
 
 _EXPORTS = {
     "DatasetSettings": "dataset",
-    "FeatureCache": "statistics",
     "build_dataset": "dataset",
     "build_tiny_fastvlm": "tiny_fastvlm",
     "build_tiny_qwen3_vl": "tiny_qwen3_vl",
-    "prepare": "preparation",
     "register": "lite_tower",
-    "with_cached_features": "statistics",
 }
 __all__ = sorted(_EXPORTS)
 __getattr__ = lazily(__name__, _EXPORTS)

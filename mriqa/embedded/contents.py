@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mriqa.errors import UserError
 from mriqa.images import ImageError, load_image
 
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
@@ -40,6 +41,10 @@ WHEEL_PHOTOGRAPHS = {
     "retina": ("skimage", "data/retina.jpg", True),
     "rocket": ("skimage", "data/rocket.jpg", True),
 }
+
+
+class EmbeddedDataError(UserError, ValueError):
+    """An embedded data set that cannot be made so, as one sentence naming the setting or folder."""
 
 
 @dataclass(frozen=True)
@@ -73,17 +78,17 @@ def folder_photographs(folder: Path, size: int) -> list[Content]:
     """Every photograph under ``folder`` whose shorter side is at least ``size`` pixels; one file is one content.
 
     Raises:
-        ValueError: no such folder, or fewer than five usable photographs in it.
+        EmbeddedDataError: no such folder, or fewer than five usable photographs in it.
     """
     if not folder.is_dir():
-        raise ValueError(f"--photos {folder}: no such folder; name a folder of photographs")
+        raise EmbeddedDataError(f"--photos {folder}: no such folder; name a folder of photographs")
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     contents = [
         Content(f"photo-{path.relative_to(folder).with_suffix('').as_posix()}", "photograph", colourful, path)
         for path, colourful in _usable(paths, size)
     ]
     if len(contents) < 5:
-        raise ValueError(
+        raise EmbeddedDataError(
             f"--photos {folder}: {len(contents)} of {len(paths)} pictures can be read and are at least {size} pixels "
             "on their shorter side; at least 5 are needed, for separate training, validation and test contents"
         )

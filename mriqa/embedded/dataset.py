@@ -11,7 +11,6 @@ Training, validation and test share no content.
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -23,8 +22,16 @@ from PIL import Image
 
 from mriqa.distortions import DISTORTIONS, distort, mean_mos, rater_std
 from mriqa.distortions.registry import find_labelled
-from mriqa.embedded.contents import Content, folder_photographs, procedural_scenes, random_crop, wheel_photographs
+from mriqa.embedded.contents import (
+    Content,
+    EmbeddedDataError,
+    folder_photographs,
+    procedural_scenes,
+    random_crop,
+    wheel_photographs,
+)
 from mriqa.embedded.parallel import map_threads
+from mriqa.files import write_json
 from mriqa.manifest import RatedImage, write_manifest
 
 SETTINGS_FILE = "dataset.json"
@@ -93,14 +100,16 @@ def build_dataset(folder: str | Path, settings: DatasetSettings | None = None, w
     """Write pictures and manifests under ``folder``; a folder that already holds this very data set is reused.
 
     Raises:
-        ValueError: too few usable photographs, or the folder holds a data set made with other settings.
+        EmbeddedDataError: too few usable photographs, or the folder holds a data set made with other settings.
     """
     folder, settings = Path(folder), settings or DatasetSettings()
     paths = DatasetPaths(*(folder / f"{split}.jsonl" for split in SHARES))
     finished = folder / SETTINGS_FILE
     if finished.is_file():
         if json.loads(finished.read_text(encoding="utf-8")) != _as_json(settings):
-            raise ValueError(f"{folder} holds a data set made with other settings; name another folder or delete it")
+            raise EmbeddedDataError(
+                f"{folder} holds a data set made with other settings; name another folder or delete it"
+            )
         return paths
 
     (folder / "images").mkdir(parents=True, exist_ok=True)
@@ -112,9 +121,7 @@ def build_dataset(folder: str | Path, settings: DatasetSettings | None = None, w
             lambda group: _write_group(group, folder, settings), groups, f"{split} pictures", "content", workers
         )
         write_manifest([row for group in written for row in group], folder / f"{split}.jsonl")
-    partial = finished.with_suffix(".partial")
-    partial.write_text(json.dumps(_as_json(settings), indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, finished)
+    write_json(_as_json(settings), finished)
     return paths
 
 

@@ -37,13 +37,14 @@ class LiteTowerConfig(PreTrainedConfig):
 
 
 class LiteTower(PreTrainedModel):
-    """Pixels (B, 3, H, W), normalised as (x - 127) / 128, to standardised cell statistics (B, 272, g, g).
+    """Pixels (B, 3, H, W) to standardised cell statistics (B, 272, g, g).
 
-    ``forward`` also accepts statistics that were computed before, (B, 272, g, g), and hands them on: the tower is
-    frozen, so training computes them once per image (`mriqa.embedded.statistics`).
+    Pixels are 8-bit, 0..255, or already normalised as (x - 127) / 128 where they are floating point. Eight bits are a
+    quarter to move and to look up: the tower is frozen, and `mriqa.frozen` knows an image again by its pixels.
     """
 
     config_class = LiteTowerConfig
+    ignores_autocast = True  # a cell's variance is a small difference of large numbers
     _supports_sdpa = True  # it has no attention, so it doesn't mind which; TRL asks for sdpa in the reference model
     channel_mean: Tensor
     channel_std: Tensor
@@ -65,18 +66,31 @@ class LiteTower(PreTrainedModel):
         return super().train(False)
 
     def forward(self, pixel_values: Tensor, return_dict: bool = True, **_: object) -> BaseModelOutput:
-        is_image = pixel_values.shape[1] == 3
-        statistics_BCgg = self.statistics(pixel_values) if is_image else pixel_values
-        return BaseModelOutput(last_hidden_state=statistics_BCgg.to(self.channel_mean.dtype))  # type: ignore[arg-type]
+        with torch.autocast(pixel_values.device.type, enabled=False):
+            return BaseModelOutput(last_hidden_state=self.statistics(pixel_values))  # type: ignore[arg-type]  # wants FloatTensor
 
     def statistics(self, images_BCHW: Tensor) -> Tensor:
-        """Standardised cell statistics (B, 272, g, g) of normalised images (B, 3, H, W), H and W at least 32."""
+        """Standardised cell statistics (B, 272, g, g) of images (B, 3, H, W), H and W at least 32."""
+        eight_bit = images_BCHW.dtype == torch.uint8
+        images_BCHW = images_BCHW.to(self.channel_mean.dtype)
+        if eight_bit:
+            images_BCHW = (images_BCHW - 127) / 128  # exact in every type, half precision included
         # Depthwise convolutions run two to three times faster on CPUs with the channels last.
-        images_BCHW = images_BCHW.to(self.channel_mean.dtype).contiguous(memory_format=torch.channels_last)
+        images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
         # On a CPU an image's activations fit its caches and the memory that the one before it left; a batch's don't.
         at_once = images_BCHW.split(1) if images_BCHW.device.type == "cpu" else [images_BCHW]
         grid_BCgg = torch.cat([self._cells(images_BCHW) for images_BCHW in at_once])
         return (grid_BCgg - self.channel_mean[:, None, None]) / self.channel_std[:, None, None]
+
+    def standardise(self, training_NCgg: Tensor) -> tuple[Tensor, Tensor]:
+        """Standardise from now on such that these statistics (N, 272, g, g) get mean 0 and deviation 1 per channel.
+
+        Returns the mean and the deviation (272,) that bring statistics computed before up to date.
+        """
+        mean_C, std_C = training_NCgg.mean(dim=(0, 2, 3)), training_NCgg.std(dim=(0, 2, 3)).clamp_min(1e-6)
+        self.channel_mean.add_(self.channel_std * mean_C)
+        self.channel_std.mul_(std_C)
+        return mean_C, std_C
 
     def stages(self, images_BCHW: Tensor) -> list[Tensor]:
         """The features of stride 4 (B, 24, H/4, W/4) and of stride 16 (B, 112, H/16, W/16)."""
@@ -126,7 +140,7 @@ class _Convolution(nn.Conv2d):
             convolution.in_channels,
             convolution.out_channels,
             size,
-            convolution.stride,  # type: ignore[arg-type]
+            convolution.stride,  # type: ignore[arg-type]  # typed as any tuple
             padding=size[0] // 2,
             groups=convolution.groups,
         )

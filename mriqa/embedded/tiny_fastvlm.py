@@ -26,7 +26,7 @@ def build_tiny_fastvlm(
     """Write the untrained model, its tokenizer and its processor to the folder ``path``, and return that folder.
 
     Every image is resized to ``image_size`` squared and becomes ``grid`` squared tokens. The same seed gives the
-    same weights. The tower's standardisation is the identity until `mriqa.embedded.statistics` sets it.
+    same weights. The tower's standardisation is the identity until `LiteTower.standardise` sets it.
     """
     import torch
     from transformers import FastVlmForConditionalGeneration, GenerationConfig
@@ -80,7 +80,9 @@ def _processor(tokenizer: PreTrainedTokenizerFast, image_size: int, grid: int) -
         size={"height": image_size, "width": image_size},
         crop_size={"height": image_size, "width": image_size},
         do_center_crop=False,
-        image_mean=[127 / 255] * 3,  # together with the rescaling by 1/255 this is Lite0's (x - 127) / 128
+        do_rescale=False,  # pixels stay 8-bit, and the tower normalises them, as these two say
+        do_normalize=False,
+        image_mean=[127 / 255] * 3,
         image_std=[128 / 255] * 3,
     )
     return LlavaProcessor(

@@ -79,7 +79,7 @@ def lite_quality_encoder(device: str | None = None) -> Encoder:
     """
     tower = LiteTower(LiteTowerConfig(grid=4)).eval()
     tower.load_imagenet_weights()
-    tower.to(_device(device))  # type: ignore[arg-type]
+    tower.to(_device(device))  # type: ignore[arg-type]  # its decorator hides that it takes a device
 
     @torch.no_grad()
     def encode(tensors: list[torch.Tensor]) -> torch.Tensor:

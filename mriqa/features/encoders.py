@@ -40,6 +40,10 @@ def load_encoder(name: str, device: str | None = None) -> Encoder:
         from mriqa.features.vlm import load_vlm_encoder
 
         return load_vlm_encoder(name.removeprefix("vlm:"), device)
+    if name.startswith("shamisa:"):
+        from mriqa.features.shamisa_encoder import load_shamisa_encoder
+
+        return load_shamisa_encoder(name.removeprefix("shamisa:"), device)
     file, _, function = name.rpartition(":")
     if file.endswith(".py"):
         return _from_file(Path(file), function)

@@ -24,7 +24,7 @@ from mriqa.progress import with_progress
 from mriqa.views import ViewSettings, views
 
 if TYPE_CHECKING:
-    from mriqa.tower_cache import TowerCache
+    from mriqa.frozen.store import FeatureStore
 
 Source = str | Path | Image.Image
 NAME = "features"  # of the tensor in a cache file
@@ -81,7 +81,7 @@ def extract(
 
 
 def _of_batch(
-    batch: list[Source], encoder: Encoder, look: ViewSettings, settings: bytes, store: TowerCache | None,
+    batch: list[Source], encoder: Encoder, look: ViewSettings, settings: bytes, store: FeatureStore | None,
     pool: ThreadPoolExecutor,
 ) -> list[FloatArray]:  # fmt: skip
     if store is None:
@@ -94,8 +94,8 @@ def _of_batch(
     if missing:
         for key, row_D in zip(missing, _compute(list(missing.values()), encoder, look, pool)):
             found[key] = {NAME: torch.from_numpy(row_D)}
-            store.put(key, found[key])  # type: ignore[arg-type]
-    return [found[key][NAME].numpy() for key in keys]  # type: ignore[index]
+            store.put(key, found[key])  # type: ignore[arg-type]  # filled above
+    return [found[key][NAME].numpy() for key in keys]  # type: ignore[index]  # filled above
 
 
 def _compute(images: list[Source], encoder: Encoder, look: ViewSettings, pool: ThreadPoolExecutor) -> list[FloatArray]:
@@ -126,13 +126,13 @@ def _key(image: Source, settings: bytes) -> str:
     return whole.hexdigest()
 
 
-def _open(cache: str | Path | None) -> TowerCache | None:
+def _open(cache: str | Path | None) -> FeatureStore | None:
     if cache is None:
         return None
-    from mriqa.tower_cache import TowerCache
+    from mriqa.frozen.store import FeatureStore
 
     try:
-        return TowerCache(cache, memory_bytes=0)
+        return FeatureStore(cache, memory_bytes=0)
     except OSError as error:
         raise FeatureError(
             f"The feature cache {cache} can't be used ({error.strerror}): name a folder that can be written."

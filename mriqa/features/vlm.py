@@ -42,7 +42,8 @@ def vlm_encoder(model: Any, processor: Any, name: str = "vlm") -> Encoder:
     def tokens_of(images: list[Image.Image]) -> list[torch.Tensor]:
         inputs = processor.image_processor(images=images, return_tensors="pt")
         inputs = {key: value.to(core.device) for key, value in inputs.items() if isinstance(value, torch.Tensor)}
-        inputs["pixel_values"] = inputs["pixel_values"].to(core.dtype)
+        if inputs["pixel_values"].is_floating_point():  # others are for the model to convert
+            inputs["pixel_values"] = inputs["pixel_values"].to(core.dtype)
         output = core.get_image_features(**inputs)
         features = getattr(output, "pooler_output", None)
         return list(output.last_hidden_state if features is None else features)

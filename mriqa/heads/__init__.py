@@ -20,8 +20,8 @@ float32 and hold nothing larger than (B, B).
 `mriqa.conord.ConOrdModel` puts them to use on their own: a vision encoder trained with ConOrd by `recipes/conord.py`.
 """
 
+from mriqa.gather import gather_batch
 from mriqa.heads.center import ReferencePoints, center_loss, rank_bins
-from mriqa.heads.gather import gather_batch
 from mriqa.heads.inputs import HeadError
 from mriqa.heads.mae import mae_loss
 from mriqa.heads.neighbours import RankIndex

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mriqa.choices import check_choice
-from mriqa.heads.gather import gather_batch
+from mriqa.gather import gather_batch
 from mriqa.heads.inputs import HeadError, as_embeddings, as_ranks, check_positive
 
 INITIALISATIONS = ["random", "zeros", "trunc_normal", "kaiming_normal"]

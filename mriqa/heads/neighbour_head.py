@@ -12,7 +12,6 @@ Legend: N images, F features, D embedding width.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -20,8 +19,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from mriqa.files import replacing, write_json
+from mriqa.gather import gather_batch
 from mriqa.heads.center import ReferencePoints
-from mriqa.heads.gather import gather_batch
 from mriqa.heads.inputs import HeadError, read_about
 from mriqa.heads.neighbours import RankIndex
 from mriqa.heads.ordinal_contrast import conord_loss
@@ -40,7 +40,7 @@ class AuxiliaryHead(nn.Module):
         features: F.
         mos: MOS (n,) in 1..5 of all training images; each point of 0..100 that one falls into gets a reference point.
         width: D.
-        gather: compare the images of all processes (see `mriqa.heads.gather`).
+        gather: compare the images of all processes (see `mriqa.gather`).
         seed: of the first weights; torch's own generator is left as it was.
 
     Raises:
@@ -125,9 +125,10 @@ class HeadScorer:
         folder = Path(folder)
         self.index.save(folder)
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.head.state_dict().items()}
-        save_file(state, folder / STATE_FILE)
+        with replacing(folder / STATE_FILE) as temporary:
+            save_file(state, temporary)
         about = {"format": FORMAT, "pooling": self.pooling, "neighbours": self.neighbours}
-        (folder / ABOUT_FILE).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        write_json(about, folder / ABOUT_FILE)
 
     @classmethod
     def load(cls, folder: str | Path) -> HeadScorer:

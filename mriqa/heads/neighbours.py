@@ -12,7 +12,6 @@ Legend: N items in the index, Q queries, D embedding width, R numbers in a rank,
 from __future__ import annotations
 
 import importlib.util
-import json
 import uuid
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mriqa.choices import check_choice
+from mriqa.files import write_json
 from mriqa.heads.inputs import HeadError, as_embeddings, as_ranks, read_about
 
 INDEX_FILE = "index.json"
@@ -127,14 +127,11 @@ class RankIndex:
         former = set(folder.glob("items-*.safetensors"))
         name = f"items-{uuid.uuid4().hex[:12]}.safetensors"
         about = {"format": FORMAT, "items": name, "count": len(self), "width": self.width, "scalar": self._scalar}
-        partial = folder / f".{name}.json"
         try:
             save_file(tensors, folder / name)
-            partial.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-            partial.replace(folder / INDEX_FILE)
+            write_json(about, folder / INDEX_FILE)
         except BaseException:
             (folder / name).unlink(missing_ok=True)
-            partial.unlink(missing_ok=True)
             raise
         for path in former:
             path.unlink(missing_ok=True)

@@ -47,7 +47,7 @@ def conord_loss(
         similarity_kind: "dot" or "squared_l2" in the place of the weighting's own.
         distance: gaps of the ranks, (B, R) to (B, B); by default |r_i - r_j|, summed over R; `angular_gaps`
             is for gaze.
-        gather: compute the loss of the batch of all processes, with gradients (see `mriqa.heads.gather`).
+        gather: compute the loss of the batch of all processes, with gradients (see `mriqa.gather`).
 
     Returns:
         A scalar; it may be negative.

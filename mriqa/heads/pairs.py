@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mriqa.choices import check_choice
-from mriqa.heads.gather import gather_batch
+from mriqa.gather import gather_batch
 from mriqa.heads.inputs import HeadError, as_embeddings, as_ranks
 
 RankDistance = Callable[[Tensor], Tensor]

@@ -20,6 +20,7 @@ from mriqa.hub.evaluations import Evaluation, eval_results, evaluations_of, for_
 from mriqa.hub.run import CARD_FILE, HubError, Origin, Run, origin_of
 from mriqa.hub.upload_plan import PLOTS
 from mriqa.hub.usage import usage
+from mriqa.reward import REWARDS
 
 PLACEHOLDER = "your-name/your-model"
 SHOWN = (
@@ -32,7 +33,6 @@ SHOWN = (
     "metric_for_best_model", "seed", "data_seed",
 )  # fmt: skip
 """Settings that a card shows, in this order."""
-OWN_REWARDS = ("margin", "ranking", "regression", "format")
 
 
 @dataclass(frozen=True)
@@ -171,10 +171,19 @@ def _training(run: Run, origin: Origin) -> str:
     for settings in origin.stages:
         rows = [f"| {name} | {_shown(name, settings[name], settings)} |" for name in SHOWN if _is_set(settings, name)]
         parts.append("\n".join([f"| {_stage(settings)} | |", "| --- | --- |", *rows]))
-    versions = run.versions()
-    recorded = ", ".join(f"{name} {version}" for name, version in versions.items())
-    parts.append(f"Versions in training: {recorded or 'not recorded'}.")
+    parts.append(_versions(run))
     return "\n\n".join(parts)
+
+
+def _versions(run: Run) -> str:
+    if run.versions:
+        return f"Versions in training: {_named(run.versions)}."
+    saved = f"; the model was saved by {_named(run.saved_by)}" if run.saved_by else ""
+    return f"Versions in training: not recorded by this older run{saved}."
+
+
+def _named(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
 def _limitations(run: Run, evaluations: Sequence[Evaluation]) -> str:
@@ -218,7 +227,7 @@ def _is_set(settings: Mapping[str, Any], name: str) -> bool:
 def _shown(name: str, value: Any, settings: Mapping[str, Any]) -> str:
     if name == "reward":
         return ", ".join(_reward_name(one) for one in _listed(value))
-    if name == "reward_options" and not set(_listed(settings.get("reward"))) <= set(OWN_REWARDS):
+    if name == "reward_options" and not set(_listed(settings.get("reward"))) <= set(REWARDS):
         return "not shown (a reward of one's own)"
     if name == "prompt_mode":
         return Path(str(value)).name
@@ -229,7 +238,7 @@ def _shown(name: str, value: Any, settings: Mapping[str, Any]) -> str:
 
 def _reward_name(name: str) -> str:
     """A reward's name; of a function in a file, the file without its folders."""
-    return name if name in OWN_REWARDS else Path(name).name
+    return name if name in REWARDS else Path(name).name
 
 
 def _listed(value: Any) -> list[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,6 @@ MODEL_DIR, CONFIG_FILE, LOG_FILE, RESULTS_FILE = "model", "resolved_config.yaml"
 DEMO_RUN = "mr_grpo"
 CARD_FILE = "MODEL_CARD.md"
 LITE_TOWER = "mriqa_lite_tower"
-FRAMEWORK_VERSION = re.compile(r"^- ([A-Za-z][\w ]*): (\d\S*)$", re.MULTILINE)
 
 
 class HubError(UserError, ValueError):
@@ -76,18 +74,19 @@ class Run:
         named = self.settings.get(setting)
         return _relocated(named, self.settings, self.settings_folder) if isinstance(named, str) else None
 
+    @property
     def versions(self) -> dict[str, str]:
-        """Versions recorded while it trained; empty where nothing was."""
-        found: dict[str, str] = {}
-        readme = self.settings_folder / "README.md"  # TRL writes one beside its checkpoints
-        if readme.is_file():
-            _, _, listed = readme.read_text(encoding="utf-8").partition("### Framework versions")
-            found = dict(FRAMEWORK_VERSION.findall(listed.partition("\n#")[0]))
-        saved = {
-            "Transformers": None if self.is_adapter else self.model_config.get("transformers_version"),
-            "PEFT": self.adapter_config.get("peft_version"),
-        }
-        return {**{name: version for name, version in saved.items() if version}, **found}
+        """Versions of packages by name that the run recorded; empty for runs from before they were recorded."""
+        recorded = self.log.get("versions")
+        return {str(name): str(version) for name, version in recorded.items()} if isinstance(recorded, dict) else {}
+
+    @property
+    def saved_by(self) -> dict[str, str]:
+        """The version of the package that saved the model, as its settings name it; empty where they don't."""
+        name, version = "transformers", self.model_config.get("transformers_version")
+        if self.is_adapter:
+            name, version = "peft", self.adapter_config.get("peft_version")
+        return {name: str(version)} if version else {}
 
 
 def read_run(folder: str | Path) -> Run:

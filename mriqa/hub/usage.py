@@ -46,7 +46,7 @@ def _transformers(run: Run, origin: Origin, repo: str, as_adapter: bool) -> str:
     system = (
         f'    {{"role": "system", "content": [{{"type": "text", "text": {form.system!r}}}]}},\n' if form.system else ""
     )
-    tokens = MANY_TOKENS if "{thinking}" in form.template else FEW_TOKENS
+    tokens = MANY_TOKENS if form.thinks else FEW_TOKENS
     scale = "" if (form.low, form.high) == (LOWEST, HIGHEST) else f"  # from {form.low:g} to {form.high:g}"
     views = (
         f" It looks at the whole picture, while `mriqa` averages over the views it was set up with ({_views(run)})."

@@ -7,7 +7,7 @@
 """
 
 from mriqa.manifest.formats import BadRow, ManifestError
-from mriqa.manifest.rated_images import read_manifest, to_dataset, write_manifest
+from mriqa.manifest.rated_images import read_manifest, write_manifest
 from mriqa.manifest.rows import RatedImage
 from mriqa.manifest.scales import NAMED_SCALES, Scale, resolve_scale
 
@@ -19,6 +19,5 @@ __all__ = [
     "Scale",
     "read_manifest",
     "resolve_scale",
-    "to_dataset",
     "write_manifest",
 ]

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mriqa.errors import UserError
+from mriqa.files import replacing, write_json, write_jsonl
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 
@@ -71,9 +70,14 @@ def stream_records(path: Path) -> Iterator[Record]:
     if not path.is_file():
         raise ManifestError(f"Manifest {path} does not exist.")
     empty = True
-    for record in readers[path.suffix.lower()](path) if path.stat().st_size else ():
-        empty = False
-        yield record
+    try:
+        for record in readers[path.suffix.lower()](path) if path.stat().st_size else ():
+            empty = False
+            yield record
+    except OSError as error:
+        raise ManifestError(
+            f"Manifest {path} cannot be read ({error.strerror or error}); see to that, or copy it."
+        ) from error
     if empty:
         raise ManifestError(f"Manifest {path} is empty: it needs at least one row with an image and a score.")
 
@@ -83,36 +87,17 @@ def write_records(rows: list[dict[str, Any]], path: Path) -> None:
 
     Missing folders are made. Raises ManifestError for another suffix.
     """
-    writers: dict[str, Callable[[list[dict[str, Any]], Path], None]] = {
-        ".jsonl": write_jsonl,
-        ".json": _write_json,
-        ".csv": _write_csv,
-        ".parquet": _write_parquet,
-    }
-    if path.suffix.lower() not in writers:
-        raise ManifestError(f"A manifest is written to one of {', '.join(SUFFIXES)}, not to {path}.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda partial: writers[path.suffix.lower()](rows, partial))
-
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a file beside `path`, then put it in place; where it fails, `path` stays as it was."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        write(partial)
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def write_jsonl(rows: list[dict[str, Any]], path: Path) -> None:
-    """One JSON object a line."""
-    path.write_text(
-        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows),
-        encoding="utf-8",
-    )
+    match path.suffix.lower():
+        case ".jsonl":
+            write_jsonl(rows, path, ensure_ascii=False, sync=True)
+        case ".json":
+            write_json(rows, path, indent=1, ensure_ascii=False, sync=True)
+        case ".csv":
+            _write_csv(rows, path)
+        case ".parquet":
+            _write_parquet(rows, path)
+        case _:
+            raise ManifestError(f"A manifest is written to one of {', '.join(SUFFIXES)}, not to {path}.")
 
 
 def _read_jsonl(path: Path) -> Iterator[Record]:
@@ -253,12 +238,8 @@ def _object_record(line: int, row: Any) -> Record:
     return Record(line, row, problem)
 
 
-def _write_json(rows: list[dict[str, Any]], path: Path) -> None:
-    path.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 def _write_csv(rows: list[dict[str, Any]], path: Path) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with replacing(path, sync=True) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else [])
         writer.writeheader()
         writer.writerows(rows)
@@ -268,4 +249,5 @@ def _write_parquet(rows: list[dict[str, Any]], path: Path) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    with replacing(path, sync=True) as temporary:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), temporary)

@@ -9,8 +9,13 @@ Manifests differ from lab to lab. Accepted are JSON Lines, JSON, CSV and Parquet
     dataset  dataset, dataset_name                           optional, default: the manifest's file name
     content  content                                         optional, what the image shows, default: its id
     id       id, image_id                                    optional, default: its path
+    scale    score_scale                                     optional: "spaq", "0:100", "0:1:lower" …, see below
 
 In the layout that VisualQuality-R1 trains on, the score is the last turn of `conversations`.
+
+**The scale** is what the caller declares, else what a row declares for itself in `score_scale` (as `mriqa data prepare`
+writes it), else 1..5. It is never guessed: neither from the values nor from the data set's name, as a file that names
+a data set may hold its scores on another scale.
 
 **Where a row holds several scores**, the scale decides, as it can describe only one of them: without a declared
 `scale`, the normalised keys go first; with one, the raw keys do. Within each kind the order is the one above. `std` is
@@ -26,22 +31,18 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from mriqa.files import write_jsonl
 from mriqa.images import ImageError, load_image
 from mriqa.manifest.formats import (
     BadRow,
     ManifestError,
     read_records,
-    write_atomically,
-    write_jsonl,
     write_records,
 )
-from mriqa.manifest.rows import Layout, RatedImage, RowError, portable_path, shortened
+from mriqa.manifest.rows import Layout, NoScoreError, RatedImage, RowError, portable_path, shortened
 from mriqa.manifest.scales import NAMED_SCALES, Scale, resolve_scale
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 __all__ = [
     "NAMED_SCALES",
@@ -51,7 +52,6 @@ __all__ = [
     "Scale",
     "read_manifest",
     "resolve_scale",
-    "to_dataset",
     "write_manifest",
 ]
 
@@ -82,7 +82,8 @@ def read_manifest(
         image_root: folder that relative image paths start from and that no image may lie outside of, be it through
             `..`, an absolute path or a symbolic link. Default: the manifest's folder.
         scale: the scale of the scores: a `Scale`, a name of `NAMED_SCALES`, "LOW:HIGH", "LOW:HIGH:lower", or a mapping
-            from dataset names to these. Default: 1..5, higher is better. Never guessed from the values.
+            from dataset names to these. Default: each row's `score_scale`, and where it has none, 1..5, higher is
+            better. Never guessed from the values.
         dataset: name for rows that carry none.
         image_key, score_key, std_key: the one key to read instead of the known ones (see above).
         on_bad_row: "fail" raises on any bad row; "skip" leaves bad rows out and lists them in a rejects file. Bad are:
@@ -95,11 +96,11 @@ def read_manifest(
     Raises:
         ManifestError: the manifest is missing, empty, malformed or, after skipping, without any good row; with "fail",
             any row is bad. The bad rows are in the exception's `bad_rows`.
-        ValueError: an option has an impossible value.
+        ScaleError: `scale` is none.
     """
     path = Path(path)
     if on_bad_row not in ("fail", "skip"):
-        raise ValueError(f"on_bad_row is 'fail' or 'skip', not {on_bad_row!r}.")
+        raise ManifestError(f"on_bad_row is 'fail' or 'skip', not {on_bad_row!r}.")
     records = read_records(path)
     root = Path(image_root if image_root is not None else path.parent).resolve()
     if not root.is_dir():
@@ -109,6 +110,7 @@ def read_manifest(
     rows: dict[int, RatedImage] = {}
     bad: list[BadRow] = []
     lines_by_id: dict[str, int] = {}
+    unrated = 0
     for number, record in enumerate(records):
         try:
             row = layout.interpret(record)
@@ -117,7 +119,14 @@ def read_manifest(
             lines_by_id[row.id] = record.line
             rows[number] = row
         except RowError as error:
+            unrated += isinstance(error, NoScoreError)
             bad.append(BadRow(path, record.line, str(error), record.row))
+    if unrated == len(records):
+        raise ManifestError(
+            f"No row of manifest {path} has a human score ({bad[0].reason}): it can be scored, but neither trained on "
+            "nor evaluated against; name a manifest with scores, or their key.",
+            bad,
+        )
     if check_images:
         reasons = _unreadable(row.image for row in rows.values())
         for number in [number for number, row in rows.items() if row.image in reasons]:
@@ -170,46 +179,6 @@ def write_manifest(rows: Sequence[RatedImage], path: str | Path) -> None:
     write_records(records, path)
 
 
-def to_dataset(rows: Sequence[RatedImage]) -> Dataset:
-    """A `datasets.Dataset` with columns image, mos, std, image_id, dataset and content; images are decoded on access.
-
-    The table stores paths, and a transform turns them into RGB Pillow images as rows are read, by the same rules as
-    everywhere (`mriqa.images`). The `datasets.Image` feature is lazy as well, but decodes by rules of its own: 16-bit
-    images come out clipped, CMYK and transparent ones in their own mode. The transform outlives `select`, `shuffle`
-    and `train_test_split`; do other work on the columns before, not with `map` after.
-    """
-    from datasets import Dataset, Features, Value
-
-    text, number = Value("string"), Value("float64")
-    table = Dataset.from_dict(
-        {
-            "image": [str(row.image) for row in rows],
-            "mos": [row.mos for row in rows],
-            "std": [row.std for row in rows],
-            "image_id": [row.id for row in rows],
-            "dataset": [row.dataset for row in rows],
-            "content": [row.content for row in rows],
-        },
-        Features(
-            {
-                "image": text,
-                "mos": number,
-                "std": number,
-                "image_id": text,
-                "dataset": text,
-                "content": text,
-            }
-        ),
-    )
-    return table.with_transform(_decode_images)
-
-
-def _decode_images(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    if "image" not in batch:
-        return batch
-    return {**batch, "image": [load_image(path) for path in batch["image"]]}
-
-
 def _unreadable(images: Iterable[Path]) -> dict[Path, str]:
     """Those images that cannot be decoded, and why."""
     from tqdm import tqdm
@@ -259,11 +228,10 @@ def _write_rejects(bad: list[BadRow], path: Path) -> None:
         for row in bad
     ]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda partial: write_jsonl(rows, partial))
+        write_jsonl(rows, path, ensure_ascii=False, sync=True)
     except OSError as error:
         raise ManifestError(
-            f"The rejects file {path} cannot be written ({error}); name another with rejects_path."
+            f"The rejects file {path} cannot be written ({error.strerror}); name another with rejects_path."
         ) from error
 
 

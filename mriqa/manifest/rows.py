@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from mriqa.manifest.formats import Record
-from mriqa.manifest.scales import MOS, Scale, resolve_scale
+from mriqa.manifest.scales import MOS, NAMED_SCALES, Scale, resolve_scale
 
 IMAGE_KEYS = ("image", "image_path", "img_path")
 RAW_SCORE_KEYS = ("score", "mos", "rating", "human_score", "gt_score")
 NORMALISED_SCORE_KEYS = ("gt_score_norm", "normalized_score")
 RAW_STD_KEYS = ("std", "score_std", "mos_std")
 NORMALISED_STD_KEYS = ("std_norm",)
+SCALE_KEY = "score_scale"
 
 STATED_SCORE = re.compile(r"\s*(?:<answer>)?\s*(-?[0-9]+(?:\.[0-9]+)?)\s*(?:</answer>)?\s*")
 """A conversation turn that states a score and nothing else."""
@@ -49,7 +50,11 @@ class RatedImage:
 
 
 class RowError(ValueError):
-    """Why a single row cannot be used."""
+    """Why a single row cannot be used, as half a sentence. Never reaches a person: it becomes a `BadRow`."""
+
+
+class NoScoreError(RowError):
+    """The row has no score under any of the keys that could hold it. Never reaches a person: it becomes a `BadRow`."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +80,16 @@ class Layout:
         row = record.row
         path_text, image = self._image(row)
         dataset = _text(row, ("dataset", "dataset_name")) or self.dataset
-        scale = self._scale(dataset)
-        score_key, score = self._score(row)
+        declared = self._declared_scale(row, dataset)
+        scale = resolve_scale(declared)
+        score_key, score = self._score(row, declared is not None)
         std = self._std(row, score_key, scale)
         identifier = _text(row, ("id", "image_id")) or path_text
         try:
             mos = scale.to_mos(score)
             std_mos = None if std is None else scale.std_to_mos(std)
         except ValueError as error:
-            raise RowError(str(error)) from error
+            raise RowError(f"{error}{_scale_hint(declared, dataset)}") from error
         return RatedImage(
             image,
             mos,
@@ -118,18 +124,26 @@ class Layout:
             raise RowError(f"image {value!r} does not exist in {self.root}")
         return portable_path(Path(os.path.normpath(self.root / value)), self.root), image
 
-    def _scale(self, dataset: str) -> Scale:
-        if not isinstance(self.scale, Mapping):
-            return resolve_scale(self.scale)
-        if dataset not in self.scale:
-            raise RowError(f"belongs to dataset {dataset!r}, for which no scale is declared")
-        return resolve_scale(self.scale[dataset])
+    def _declared_scale(self, row: dict[str, Any], dataset: str) -> Scale | str | None:
+        """What the caller declared, else what the row declares; None where nobody did."""
+        if isinstance(self.scale, Mapping):
+            if dataset not in self.scale:
+                raise RowError(f"belongs to dataset {dataset!r}, for which no scale is declared")
+            return self.scale[dataset]
+        if self.scale is not None:
+            return self.scale
+        own_scale = _text(row, (SCALE_KEY,))
+        try:
+            resolve_scale(own_scale or None)
+        except ValueError as error:
+            raise RowError(f"key {SCALE_KEY!r}: {str(error).rstrip('.')}") from error
+        return own_scale or None
 
-    def _score(self, row: dict[str, Any]) -> tuple[str, float]:
+    def _score(self, row: dict[str, Any], scale_is_declared: bool) -> tuple[str, float]:
         """The key a score was found under, and the score as it stands there."""
         if self.score_key:
             keys: tuple[str, ...] = (self.score_key,)
-        elif self.scale is None:
+        elif not scale_is_declared:
             keys = NORMALISED_SCORE_KEYS + RAW_SCORE_KEYS
         else:
             keys = RAW_SCORE_KEYS + NORMALISED_SCORE_KEYS
@@ -137,7 +151,7 @@ class Layout:
         if key is None and not self.score_key:
             key, value = "conversations", _stated_score(row.get("conversations"))
         if key is None or value is None:
-            raise RowError(f"has no score (none of the keys {', '.join(keys)})")
+            raise NoScoreError(f"has no score (none of the keys {', '.join(keys)})")
         return key, _number(key, value)
 
     def _std(self, row: dict[str, Any], score_key: str, scale: Scale) -> float | None:
@@ -151,6 +165,13 @@ class Layout:
             keys = RAW_STD_KEYS + (NORMALISED_STD_KEYS if scale == MOS else ())
         key, value = _first(row, keys)
         return None if key is None else _number(key, value)
+
+
+def _scale_hint(declared: object, dataset: str) -> str:
+    """The scale that the data set is known for, where none was declared."""
+    if declared is not None or NAMED_SCALES.get(dataset, MOS) == MOS:
+        return ""
+    return f"; {dataset} is published on {NAMED_SCALES[dataset]}: declare it, --scale {dataset}"
 
 
 def _first(row: dict[str, Any], keys: Iterable[str]) -> tuple[str | None, Any]:

@@ -9,7 +9,13 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from mriqa.errors import UserError
+
 LOWEST, HIGHEST = 1.0, 5.0
+
+
+class ScaleError(UserError, ValueError):
+    """A scale that is none, as one sentence with the ways to write it."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +33,9 @@ class Scale:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise ValueError(f"A scale needs finite ends with low < high, not {self.low} and {self.high}.")
+            raise ScaleError(f"A scale needs finite ends with low < high, not {self.low} and {self.high}.")
         if self.direction not in ("higher", "lower"):
-            raise ValueError(f"A scale's direction is 'higher' or 'lower' (is better), not {self.direction!r}.")
+            raise ScaleError(f"A scale's direction is 'higher' or 'lower' (is better), not {self.direction!r}.")
 
     def to_mos(self, score: float) -> float:
         """`score` as 1..5. Raises ValueError where it is NaN or outside the scale."""
@@ -62,26 +68,28 @@ MOS = Scale()
 NAMED_SCALES: dict[str, Scale] = {
     "mos": MOS,
     "koniq10k": MOS,  # column MOS of the published scores
-    "koniq10k_zscore": Scale(0, 100),  # column MOS_zscore
+    "koniq10k_zscore": Scale(0, 100),  # column MOS_zscore, and MOS of the file with the official split
     "spaq": Scale(0, 100),
-    "livew": Scale(0, 100),  # LIVE In the Wild (CLIVE)
+    "livec": Scale(0, 100),
+    "livew": Scale(0, 100),  # another name for the same: LIVE In the Wild (CLIVE)
     "flive": Scale(0, 100),
     "agiqa3k": Scale(0, 5),
     "bid": Scale(0, 5),
     "kadid10k": MOS,  # its "dmos" column is higher for better images
     "tid2013": Scale(0, 9),
     "csiq": Scale(0, 1, "lower"),
+    "live": Scale(-3, 112, "lower"),  # realigned DMOS have no fixed ends: what was observed, to the next integers
+    "pipal": Scale(916, 1836),  # nor have Elo ratings
     "uhdiqa": Scale(0, 1),
 }
-"""Scales of datasets as their authors publish the scores, used only where the caller names them. PIPAL is missing on
-purpose: Elo ratings have no fixed range."""
+"""Scales of datasets as their authors publish the scores, used where the caller or a row's `score_scale` names them."""
 
 
 def resolve_scale(scale: Scale | str | None) -> Scale:
     """A `Scale`, a name of `NAMED_SCALES`, or "LOW:HIGH" or "LOW:HIGH:lower" as text; None is 1..5.
 
     Raises:
-        ValueError: the text is none of these.
+        ScaleError: the text is none of these.
     """
     if scale is None:
         return MOS
@@ -96,7 +104,7 @@ def resolve_scale(scale: Scale | str | None) -> Scale:
     except ValueError:
         separator = ""
     if not separator:
-        raise ValueError(
+        raise ScaleError(
             f"There is no scale {scale!r}: name one of {', '.join(NAMED_SCALES)}, or write LOW:HIGH or LOW:HIGH:lower."
         ) from None
     return Scale(*ends, direction or "higher")  # type: ignore[arg-type]  # Scale checks the direction

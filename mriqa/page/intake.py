@@ -40,11 +40,11 @@ def upload_field(**options: Any) -> gr.File:
     Gradio's own leaves an empty file behind at every event. This one field is changed and not its class, because for a
     class of its own Gradio would write a stub file beside this module.
     """
-    field = gr.File(file_count="multiple", **options)
+    field: Any = gr.File(file_count="multiple", **options)
 
     def to_uploads(payload: Any) -> list[Upload]:
         files = [] if payload is None else payload.root
         return [Upload(short_name(file.orig_name, number), Path(file.path)) for number, file in enumerate(files)]
 
-    field.preprocess = to_uploads  # type: ignore[method-assign,assignment]
+    field.preprocess = to_uploads
     return field

@@ -24,8 +24,8 @@ from accelerate.utils import gather_object
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from mriqa.errors import SettingsError
 from mriqa.policy.checkpoints import CheckpointError
-from mriqa.policy.checks import SettingsError
 from mriqa.policy.finite_guard import ROWS_FIELD, FiniteGuard
 from mriqa.policy.prompt_groups import GROUP_FIELD, first_rows
 from mriqa.policy.prompts_once import process_prompts

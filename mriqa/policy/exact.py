@@ -37,8 +37,8 @@ from trl.data_utils import prepare_multimodal_messages
 from trl.models.utils import disable_gradient_checkpointing
 
 from mriqa.answers import AnswerFormat
-from mriqa.policy.cached_tower import cache_towers_like
-from mriqa.policy.checks import SettingsError
+from mriqa.errors import SettingsError
+from mriqa.frozen.cached_tower import cache_towers_like
 from mriqa.policy.finite_guard import ROWS_FIELD
 from mriqa.policy.prompts_once import process_prompts
 from mriqa.policy.reference import prepare_policy, reference_model, without_training

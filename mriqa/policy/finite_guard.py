@@ -17,8 +17,8 @@ import torch
 from accelerate.utils import gather_object
 from torch import nn
 
+from mriqa.errors import SettingsError
 from mriqa.policy.checkpoints import whole_checkpoints
-from mriqa.policy.checks import SettingsError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

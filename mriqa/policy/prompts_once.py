@@ -22,7 +22,7 @@ from transformers import BatchFeature, ProcessorMixin
 from trl.data_utils import prepare_multimodal_messages
 from trl.trainer.utils import split_pixel_values_by_grid, unsplit_pixel_values_by_grid
 
-from mriqa.policy.checks import SettingsError
+from mriqa.errors import SettingsError
 
 TEXT_INPUTS = ("input_ids", "attention_mask")
 

@@ -16,7 +16,7 @@ from trl.models import prepare_deepspeed, prepare_fsdp
 from trl.trainer.callbacks import SyncRefModelCallback
 from trl.trainer.utils import create_model_from_path, disable_dropout_in_model, get_config_model_id, use_adapter
 
-from mriqa.policy.checks import SettingsError
+from mriqa.errors import SettingsError
 
 if TYPE_CHECKING:
     from peft import PeftConfig

@@ -18,6 +18,7 @@ from transformers import Trainer
 from trl import SFTTrainer
 
 from mriqa.answers import AnswerFormat
+from mriqa.errors import SettingsError
 from mriqa.images import ImageError
 from mriqa.models import save_scoring_settings
 from mriqa.policy.auxiliary import Auxiliary, HeadTraining
@@ -31,7 +32,6 @@ from mriqa.policy.checkpoints import (
     plain_data_only,
     whole_or_absent,
 )
-from mriqa.policy.checks import SettingsError
 from mriqa.policy.finite_guard import FiniteGuard
 from mriqa.policy.resuming import load_rollout, rollout_file, save_rollout
 from mriqa.policy.validation import Validation, evaluation_mode, validate
@@ -184,8 +184,8 @@ class RunTrainer(Trainer):
 
     @property
     def loss_divisor(self) -> int:
-        """By how many micro-batches of an update `policy_loss` is divided already; otherwise the Trainer divides."""
-        return self.current_gradient_accumulation_steps if getattr(self, "loss_is_scaled_for_ga", False) else 1
+        """By what `policy_loss` is divided already: 1 where the Trainer divides by the micro-batches of an update."""
+        return 1
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         """Called once an update, when its gradients are there and before the optimiser steps."""
@@ -289,4 +289,4 @@ class RunTrainer(Trainer):
 
 
 class ScoreSFTTrainer(RunTrainer, SFTTrainer):
-    """TRL's SFTTrainer on `mriqa.policy.training_sets.answer_dataset`: the warm start."""
+    """TRL's SFTTrainer on `mriqa.training.training_sets.answer_dataset`: the warm start."""

@@ -18,7 +18,7 @@ import numpy as np
 from torch.utils.data import Sampler
 from trl.trainer.utils import RepeatSampler
 
-from mriqa.policy.checks import SettingsError
+from mriqa.errors import SettingsError
 
 
 @dataclass

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from mriqa.policy.checks import SettingsError
+from mriqa.errors import SettingsError
 
 
 def score_statistics(scores_NG: torch.Tensor, mos_N: torch.Tensor, rewards_NG: torch.Tensor) -> dict[str, float]:

@@ -12,15 +12,15 @@ Legend: R completions of this process, A those of all processes, C completion to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from trl.trainer.utils import nanstd
 
 from mriqa.answers import Answer
-from mriqa.policy.checks import SettingsError
+from mriqa.errors import SettingsError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -30,29 +30,21 @@ CREDITS = ("uniform", "score")
 
 
 @dataclass(frozen=True)
-class CreditedRollout:
-    """What `credit_score_tokens` works on: a process's part of a rollout, and the rewards of all processes.
+class Judged:
+    """What the rewards were given in a rollout, and what they said.
 
     Attributes:
-        ids_RC, mask_RC: completion tokens, and which of them are real.
-        advantages_R: TRL's.
-        texts, answers: the completions and what each says.
-        weighted_AF: each reward times its weight, NaN where it didn't apply; whole groups of `num_generations` rows.
-        own_rows: the rows of this process among those of all.
-        reward_names: of the F reward functions.
-        scale_rewards: TRL's setting: what the sum of the rewards, and so each part, is divided by.
+        texts, answers: the R completions of this process and what each says; read once, when they were sampled.
+        weighted_AF: each reward times its weight, NaN where it didn't apply; whole groups of rows, in process order.
+        is_format_F: which of the reward functions judge the form.
+        first_row: the first row of this process among those of all.
     """
 
-    ids_RC: torch.Tensor
-    mask_RC: torch.Tensor
-    advantages_R: torch.Tensor
     texts: Sequence[str]
     answers: Sequence[Answer]
     weighted_AF: torch.Tensor
-    own_rows: slice
-    reward_names: Sequence[str]
-    num_generations: int
-    scale_rewards: str
+    is_format_F: torch.Tensor
+    first_row: int
 
 
 def check_credit(token_credit: str, aggregation: str) -> None:
@@ -66,14 +58,21 @@ def check_credit(token_credit: str, aggregation: str) -> None:
         )
 
 
-def credit_score_tokens(rollout: CreditedRollout, tokenizer: PreTrainedTokenizerBase) -> torch.Tensor:
-    """Advantages (R, C): the whole one for the tokens that state the score, the format's part of it for the others."""
-    weighted_AF = rollout.weighted_AF
-    is_format_F = torch.tensor([name == FORMAT_REWARD for name in rollout.reward_names], device=weighted_AF.device)
-    format_A = format_advantages(weighted_AF, is_format_F, rollout.num_generations, rollout.scale_rewards)
-    stated_RC = score_tokens(rollout.ids_RC, rollout.mask_RC, tokenizer, rollout.texts, rollout.answers)
-    total_R = rollout.advantages_R
-    return torch.where(stated_RC, total_R[:, None], format_A[rollout.own_rows, None].to(total_R))
+def credit_score_tokens(
+    rollout: Mapping[str, Any], judged: Judged, tokenizer: PreTrainedTokenizerBase, num_generations: int, scale: str
+) -> torch.Tensor:
+    """Advantages (R, C): TRL's for the tokens that state the score, the format's part of it for the others.
+
+    Args:
+        rollout: TRL's, with advantages (R,), completion_ids and completion_mask (R, C).
+        judged: the same rollout's answers and rewards.
+        num_generations, scale: TRL's settings num_generations and scale_rewards.
+    """
+    format_A = format_advantages(judged.weighted_AF, judged.is_format_F, num_generations, scale)
+    ids_RC, mask_RC, total_R = (rollout[name] for name in ("completion_ids", "completion_mask", "advantages"))
+    stated_RC = score_tokens(ids_RC, mask_RC, tokenizer, judged.texts, judged.answers)
+    format_R = format_A[judged.first_row : judged.first_row + len(total_R)].to(total_R)
+    return torch.where(stated_RC, total_R[:, None], format_R[:, None])
 
 
 def format_advantages(

@@ -13,7 +13,6 @@ all processes, F reward functions, C completion tokens, P processes.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,11 +22,11 @@ from transformers import Trainer
 from trl import GRPOTrainer
 from trl.extras.profiling import profiling_context
 
-from mriqa.answers import Answer, completion_text
-from mriqa.policy.cached_tower import cache_towers_like
-from mriqa.policy.checks import SettingsError
+from mriqa.answer_grammar import AnswerGrammar
+from mriqa.answers import completion_text
+from mriqa.errors import SettingsError
+from mriqa.frozen.cached_tower import cache_towers_like
 from mriqa.policy.completion_log_probs import completion_log_probs
-from mriqa.policy.constraint import AnswerGrammar
 from mriqa.policy.finite_guard import ROWS_FIELD
 from mriqa.policy.prompt_groups import GROUP_FIELD, Fields, split_by_prompt
 from mriqa.policy.prompts_once import PromptsOnce, one_token_per_image
@@ -35,34 +34,20 @@ from mriqa.policy.run_trainer import RunTrainer
 from mriqa.policy.sampling import logits_processors, sample_completions, unusual_setting
 from mriqa.policy.schedule import Schedule, comparison_set_sampler
 from mriqa.policy.score_statistics import check_rewards_finite, score_statistics
-from mriqa.policy.token_credit import CreditedRollout, check_credit, credit_score_tokens
+from mriqa.policy.token_credit import FORMAT_REWARD, Judged, check_credit, credit_score_tokens
 from mriqa.policy.validation import whole_model
 from mriqa.shared_prefix import family_of, why_not_shared
 
 NOT_GATHERED = ("prompt", "image", "images")  # columns that stay on their process
 
 
-@dataclass
-class Judged:
-    """What the rewards were given and said, kept until TRL has made advantages of it.
-
-    Attributes:
-        texts, answers: R completions and what each says; read once, here.
-        rewards_AF: of all processes' rows, in process order.
-    """
-
-    texts: list[str]
-    answers: list[Answer]
-    rewards_AF: torch.Tensor
-
-
 class ScoreGRPOTrainer(RunTrainer, GRPOTrainer):
-    """TRL's GRPOTrainer on `mriqa.policy.training_sets.policy_dataset`; `args` is a `ScoreGRPOConfig`.
+    """TRL's GRPOTrainer on `mriqa.training.training_sets.policy_dataset`; `args` is a `ScoreGRPOConfig`.
 
     Args (keywords, beside GRPOTrainer's and RunTrainer's):
         comparison: "global" compares all N = generation_batch_size / num_generations images of a rollout, whichever
             process sampled them; "local" compares those of each process only (the published setting), and then every
-            process must hold whole groups (`mriqa.policy.checks.check_rollout_size`).
+            process must hold whole groups (`mriqa.training.checks.check_rollout_size`).
 
     A reward function is called with TRL's arguments and one more column, `answers`: what each completion says, as an
     `mriqa.answers.Answer`. Under "global" with several processes it is called on the whole comparison set, so it must
@@ -144,7 +129,9 @@ class ScoreGRPOTrainer(RunTrainer, GRPOTrainer):
         if self._group_B is not None:
             rollout[GROUP_FIELD] = self._group_B
         if self.args.token_credit == "score" and self._judged is not None:
-            rollout["advantages"] = credit_score_tokens(self._credited(rollout, self._judged), self._tokenizer)
+            rollout["advantages"] = credit_score_tokens(
+                rollout, self._judged, self._tokenizer, self.num_generations, self.scale_rewards
+            )
         return rollout
 
     # 3. Prompts and pictures go through the processor once each.
@@ -199,7 +186,7 @@ class ScoreGRPOTrainer(RunTrainer, GRPOTrainer):
             ended = self.accelerator.gather(ended.int()[None]).all()
         return bool(ended)
 
-    # 5. Old and reference log-probabilities, and in step 8 the policy's: each prompt is read once for its completions.
+    # 5. Old and reference log-probabilities, and in step 7 the policy's: each prompt is read once for its completions.
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -256,7 +243,13 @@ class ScoreGRPOTrainer(RunTrainer, GRPOTrainer):
         else:
             rewards_AF = super()._calculate_rewards(rows, prompts, completions, completion_ids_list)
         check_rewards_finite(rewards_AF, self.reward_func_names, self.state.global_step + 1)
-        self._judged = Judged(texts, answers, rewards_AF)
+        self._judged = Judged(
+            texts,
+            answers,
+            weighted_AF=rewards_AF * self.reward_weights.to(rewards_AF.device),
+            is_format_F=torch.tensor([n == FORMAT_REWARD for n in self.reward_func_names], device=rewards_AF.device),
+            first_row=self.accelerator.process_index * len(inputs),
+        )
         self._note_scores(inputs, self._judged)
         return rewards_AF
 
@@ -289,35 +282,22 @@ class ScoreGRPOTrainer(RunTrainer, GRPOTrainer):
                 torch.tensor([row["mos"] for row in inputs], dtype=torch.float32, device=device),
             )
         )
-        group = (len(judged.rewards_AF) // self.num_generations, self.num_generations)
-        total_A = (judged.rewards_AF * self.reward_weights.to(device)).nansum(dim=1)
-        summary = score_statistics(scores_A.view(group), mos_A.view(group)[:, 0], total_A.view(group))
+        group = (len(judged.weighted_AF) // self.num_generations, self.num_generations)
+        total_NG = judged.weighted_AF.nansum(dim=1).view(group)
+        summary = score_statistics(scores_A.view(group), mos_A.view(group)[:, 0], total_NG)
         for name, value in summary.items():
             self.note(f"score/{name}", value)
 
-    # 7. Advantages are TRL's. Where `token_credit` is "score", those of the scores go to the tokens that state them.
-
-    def _credited(self, rollout: Fields, judged: Judged) -> CreditedRollout:
-        first = self.accelerator.process_index * len(judged.answers)
-        return CreditedRollout(
-            ids_RC=rollout["completion_ids"],
-            mask_RC=rollout["completion_mask"],
-            advantages_R=rollout["advantages"],
-            texts=judged.texts,
-            answers=judged.answers,
-            weighted_AF=judged.rewards_AF * self.reward_weights.to(judged.rewards_AF.device),
-            own_rows=slice(first, first + len(judged.answers)),
-            reward_names=self.reward_func_names,
-            num_generations=self.num_generations,
-            scale_rewards=self.scale_rewards,
-        )
-
-    # 8. TRL's loss on a micro-batch, by the log-probabilities of step 5.
+    # 7. TRL makes advantages of the rewards, and its loss of a micro-batch, by the log-probabilities of step 5.
 
     def _compute_loss(self, model: Any, inputs: Fields) -> torch.Tensor:
         group_B = inputs.get(GROUP_FIELD)
         self._group_B = None if group_B is None else group_B.cpu()  # a resumed run reads it onto the accelerator
         return super()._compute_loss(model, inputs)
+
+    @property
+    def loss_divisor(self) -> int:
+        return self.current_gradient_accumulation_steps  # TRL's loss is divided by it
 
     # What can't be shared, sampled or constrained, decided once.
 

@@ -1,28 +1,29 @@
-"""Where a model's answers come from: transformers in this process, vLLM's engine, or an OpenAI-compatible server.
+"""What a backend and a readout are: the contracts, and what they are asked for.
 
-All of them get the same prompt (`mriqa.answers`, through the model's own chat template, the image first) and their
-answers go through the same parser. A picture that a backend refuses is a sentence in the place of its reading and stops
-nothing; a backend that is gone stops everything with a BackendError, since the pictures are not to blame.
+Backends differ in where a model's answers come from: transformers in this process, vLLM's engine, or an
+OpenAI-compatible server (`mriqa.scoring.backend_table`). All of them get the same prompt (`mriqa.answers`, through the
+model's own chat template, the image first) and their answers go through the same parser. A picture that a backend
+refuses is a sentence in the place of its reading and stops nothing; a backend that is gone stops everything with a
+BackendError, since the pictures are not to blame.
+
+Readouts differ in how a score is got out of a model in this process (`mriqa.scoring.readout_table`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mriqa.answers import AnswerFormat
-from mriqa.scoring.generation import default_max_tokens
-from mriqa.scoring.prompts import prompt_batch
-from mriqa.scoring.reading import Reading, ReadoutError, first_line, read_answers
-from mriqa.scoring.second_opinion import Head
-from mriqa.shared_prefix import prompt_features
+from mriqa.scoring.reading import Reading, ReadoutError, read_answers
 
 if TYPE_CHECKING:
+    import torch
     from PIL import Image
     from transformers import BatchFeature, PreTrainedModel, ProcessorMixin
 
-BACKENDS = ("transformers", "vllm", "server")
+ANSWER_TOKENS, THINKING_TOKENS = 32, 1024
 
 
 class Backend(Protocol):
@@ -30,7 +31,7 @@ class Backend(Protocol):
 
     @property
     def readout_name(self) -> str:
-        """ "expected", "greedy" or "sample"."""
+        """ "expected", "greedy", "sample" or another name of `READOUTS`."""
         ...
 
     def read(self, pictures: Sequence[Image.Image], seed: int) -> list[Reading | str]:
@@ -53,36 +54,58 @@ class Readout(Protocol):
 
 
 @dataclass(frozen=True)
-class TransformersBackend:
-    """A model in this process, which reads the pictures as one batch; a head judges them by the same passes."""
+class Wanted:
+    """How a model's answers are wanted, whoever gives them.
 
-    model: PreTrainedModel
-    processor: ProcessorMixin
+    Attributes:
+        answer_format: prompt and grammar.
+        readout: a name of `READOUTS`, or "auto" for the best that there is.
+        samples, temperature: answers per picture, for the readout "sample".
+        max_new_tokens: of an answer; None for enough.
+        structured: hold answers to the grammar; None for what the backend does by itself.
+
+    Raises ValueError for a number out of range.
+    """
+
     answer_format: AnswerFormat
-    readout: Readout
-    head: Head | None = None
+    readout: str = "auto"
+    samples: int = 16
+    temperature: float = 1.0
+    max_new_tokens: int | None = None
+    structured: bool | None = None
 
-    @property
-    def readout_name(self) -> str:
-        return self.readout.name
+    def __post_init__(self) -> None:
+        for name, value in (("samples", self.samples), ("max_new_tokens", self.max_new_tokens or 1)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}.")
+        if not self.temperature > 0:
+            raise ValueError(
+                f"temperature must be above 0, not {self.temperature}; for the most likely answer use greedy."
+            )
 
-    def read(self, pictures: Sequence[Image.Image], seed: int) -> list[Reading | str]:
-        try:
-            inputs = prompt_batch(self.processor, self.answer_format, pictures)
-        except ValueError as error:
-            if len(pictures) == 1:
-                return [f"The model's processor refuses this image: {first_line(error)}"]
-            # One picture spoils the batch (too thin a strip, say): find it by taking them one at a time.
-            return [self.read([picture], seed + number)[0] for number, picture in enumerate(pictures)]
-        inputs = inputs.to(self.model.device, dtype=self.model.dtype)
-        if self.head is None:
-            return list(self.readout.read(self.model, self.processor, inputs, seed))
-        with prompt_features(self.model, self.head.pooling, inputs["input_ids"].shape[1]) as seen:
-            readings = self.readout.read(self.model, self.processor, inputs, seed)
-        # Where a prompt is sampled from several times, its rows stand side by side.
-        features = seen.rows_RD[:: len(seen.rows_RD) // len(pictures)]
-        opinions = self.head.scores(features.detach()).tolist()
-        return [replace(reading, head_score=score) for reading, score in zip(readings, opinions, strict=True)]
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where the model is, and how it is loaded; a backend on a server has no use for the latter.
+
+    Attributes:
+        model: its folder, or the name under which a server has it.
+        device, dtype, trust_remote_code: see `mriqa.models.load_vlm`.
+        head: a head beside the model for a second opinion; None for none.
+        options: the backend's own.
+    """
+
+    model: str
+    device: str | torch.device | None = None
+    dtype: str | torch.dtype = "auto"
+    trust_remote_code: bool = False
+    head: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def default_max_tokens(answer_format: AnswerFormat) -> int:
+    """How many tokens an answer may take where nobody says: 32, or 1024 for formats that think."""
+    return THINKING_TOKENS if answer_format.thinks else ANSWER_TOKENS
 
 
 @dataclass(frozen=True)
@@ -102,6 +125,22 @@ class Generation:
     max_new_tokens: int
     structured: bool = True
 
+    @classmethod
+    def of(cls, wanted: Wanted, backend: str) -> Generation:
+        """What the `backend` of that name is asked for; "auto" is "greedy", and answers are held to the grammar.
+
+        Raises ReadoutError for a readout that generated answers do not give.
+        """
+        if wanted.readout not in ("auto", "greedy", "sample"):
+            raise ReadoutError(
+                f"The {backend} backend gives no probabilities of all scores, which the {wanted.readout} readout "
+                "needs; use --readout greedy or sample, or --backend transformers."
+            )
+        structured = wanted.structured is not False
+        samples, temperature = (wanted.samples, wanted.temperature) if wanted.readout == "sample" else (1, 0.0)
+        longest = default_max_tokens(wanted.answer_format) * (2 if structured else 1)  # a token a character
+        return cls(wanted.answer_format, samples, temperature, wanted.max_new_tokens or longest, structured)
+
     @property
     def readout_name(self) -> str:
         return "sample" if self.temperature > 0 else "greedy"
@@ -117,42 +156,3 @@ class Generation:
 
     def reading(self, texts: Sequence[str]) -> Reading:
         return read_answers(self.answer_format, texts)
-
-
-def open_backend(
-    name: str,
-    model: str,
-    answer_format: AnswerFormat,
-    readout: str = "auto",
-    *,
-    samples: int = 16,
-    temperature: float = 1.0,
-    max_new_tokens: int | None = None,
-    structured: bool = True,
-    start: bool = True,
-    **options: Any,
-) -> Backend:
-    """The backend "vllm" or "server", ready to read, unless vLLM is not to `start` here.
-
-    "auto" is "greedy" with these, as neither hands out the probabilities of all scores. `options` are those of
-    `VLLMBackend.describe` and `ServerBackend`. Raises ReadoutError for "expected", BackendError where it doesn't start.
-    """
-    if readout == "expected":
-        raise ReadoutError(
-            f"The {name} backend gives no probabilities of all scores, which the expected readout needs; "
-            "use --readout greedy or sample, or --backend transformers."
-        )
-    if readout != "sample":
-        samples, temperature = 1, 0.0
-    longest = max_new_tokens or default_max_tokens(answer_format) * (2 if structured else 1)  # a token a character
-    generation = Generation(answer_format, samples, temperature, longest, structured)
-    if name == "vllm":
-        from mriqa.scoring.vllm_backend import VLLMBackend
-
-        described = VLLMBackend.describe(model, generation, **options)
-        return described.start() if start else described
-    from mriqa.scoring.server_backend import ServerBackend
-
-    for meant_for_a_process in ("dtype", "trust_remote_code"):
-        options.pop(meant_for_a_process, None)
-    return ServerBackend(model, generation, **options)

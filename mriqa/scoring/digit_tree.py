@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from mriqa.answers import AnswerFormat
+from mriqa.scoring.backend import Wanted
 from mriqa.scoring.prompts import prompt_text
 from mriqa.scoring.reading import Reading, ReadoutError
 from mriqa.shared_prefix import Suffix, core_of, family_of, suffix_log_probs
@@ -113,6 +114,11 @@ class DigitTree:
         at_P = torch.arange(length, device=device)
         next_ids_SP = self.scores.score_ids_SD[:, 1:].to(device)
         return logp_BKPV[:, self.branch_S.to(device)[:, None], at_P, next_ids_SP].sum(-1)
+
+
+def expected(processor: ProcessorMixin, wanted: Wanted) -> DigitTree:
+    """The readout of the exact distribution. Raises ReadoutError; see `DigitTree.build`."""
+    return DigitTree.build(processor, wanted.answer_format)
 
 
 def _append(inputs_BT: BatchFeature, ids: torch.Tensor) -> dict[str, Any]:

@@ -6,24 +6,24 @@ Legend: B prompts, K answers to each, T tokens.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mriqa.answer_grammar import AnswerGrammar
 from mriqa.answers import AnswerFormat
-from mriqa.scoring.constrained import answer_guide
+from mriqa.scoring.backend import Wanted, default_max_tokens
 from mriqa.scoring.reading import Reading, read_answers
-from mriqa.shared_prefix.score_tree import why_not_listed
 
 if TYPE_CHECKING:
-    from transformers import BatchFeature, GenerationConfig, PreTrainedModel, ProcessorMixin
-
-ANSWER_TOKENS, THINKING_TOKENS = 32, 1024
-
-
-def default_max_tokens(answer_format: AnswerFormat) -> int:
-    """How many tokens an answer may take where nobody says: 32, or 1024 for formats that think."""
-    return THINKING_TOKENS if "{thinking}" in answer_format.template else ANSWER_TOKENS
+    from transformers import (
+        BatchFeature,
+        GenerationConfig,
+        PreTrainedModel,
+        PreTrainedTokenizerBase,
+        ProcessorMixin,
+    )
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,9 @@ class GenerationReadout:
     """Generate `samples` answers at `temperature` (0: the one greedy answer) of at most `max_new_tokens` tokens.
 
     Sampling is from the model's plain distribution: its saved top-k, top-p and repetition penalty are not applied.
-    `structured` holds answers to the grammar (`mriqa.scoring.constrained`), where they can be listed.
+    `structured` holds answers to the grammar (`mriqa.answer_grammar`), where they can be listed, as structured outputs
+    do in vLLM: a score may have fewer digits, and tokens may split an answer in any way. Answers that think first, or
+    with many decimals, are not held to anything.
     """
 
     answer_format: AnswerFormat
@@ -63,12 +65,11 @@ class GenerationReadout:
     def _constraint(
         self, processor: ProcessorMixin, inputs_BT: BatchFeature, config: GenerationConfig
     ) -> dict[str, Any]:
-        if not self.structured or why_not_listed(self.answer_format):
+        if not self.structured or self.answer_format.why_not_listed:
             return {}
         ends = config.eos_token_id
-        guide = answer_guide(processor.tokenizer, self.answer_format, (ends,) if isinstance(ends, int) else tuple(ends))
-        prompt_length = inputs_BT["input_ids"].shape[1]
-        return {"prefix_allowed_tokens_fn": lambda _, ids_T: guide.allowed(ids_T[prompt_length:])}
+        grammar = _grammar(processor.tokenizer, self.answer_format, (ends,) if isinstance(ends, int) else tuple(ends))
+        return {"logits_processor": [grammar.processor(inputs_BT["input_ids"].shape[1])]}
 
     def _config(self, model: PreTrainedModel, processor: ProcessorMixin) -> GenerationConfig:
         from transformers import GenerationConfig
@@ -86,3 +87,25 @@ class GenerationReadout:
         if self.temperature > 0:
             config.temperature, config.top_k, config.top_p = self.temperature, 0, 1.0
         return config
+
+
+def greedy(_: ProcessorMixin, wanted: Wanted) -> GenerationReadout:
+    """The readout of the model's most likely answer."""
+    return _generated(wanted, 1, 0.0)
+
+
+def sample(_: ProcessorMixin, wanted: Wanted) -> GenerationReadout:
+    """The readout of the mean over sampled answers."""
+    return _generated(wanted, wanted.samples, wanted.temperature)
+
+
+def _generated(wanted: Wanted, samples: int, temperature: float) -> GenerationReadout:
+    longest = wanted.max_new_tokens or default_max_tokens(wanted.answer_format)
+    return GenerationReadout(wanted.answer_format, samples, temperature, longest, bool(wanted.structured))
+
+
+@lru_cache(maxsize=2)  # it reads the whole vocabulary
+def _grammar(
+    tokenizer: PreTrainedTokenizerBase, answer_format: AnswerFormat, end_ids: tuple[int, ...]
+) -> AnswerGrammar:
+    return AnswerGrammar.build(tokenizer, answer_format, end_ids, any_length=True, any_split=True)

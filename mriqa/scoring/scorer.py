@@ -17,12 +17,13 @@ from PIL import Image
 from mriqa.answers import AnswerFormat, load_format
 from mriqa.embedded.packaged import DEFAULT_MODEL
 from mriqa.images import ImageError, load_image
-from mriqa.models import SETTINGS_FILE, ModelError, ScoringSettings, load_scoring_settings, load_vlm, model_folder
-from mriqa.scoring.backend import BACKENDS, Backend, Readout, TransformersBackend, open_backend
-from mriqa.scoring.digit_tree import DigitTree
-from mriqa.scoring.generation import GenerationReadout, default_max_tokens
+from mriqa.models import SETTINGS_FILE, ModelError, ScoringSettings, load_scoring_settings, model_folder
+from mriqa.scoring.backend import Backend, ModelSource, Wanted
+from mriqa.scoring.backend_table import backend_entry, open_backend
 from mriqa.scoring.reading import Distribution, Reading, ReadoutError, distribution, summarise
-from mriqa.scoring.second_opinion import Head, load_head
+from mriqa.scoring.readout_table import check_readout, make_readout
+from mriqa.scoring.second_opinion import Head
+from mriqa.scoring.transformers_backend import TransformersBackend
 from mriqa.views import ViewSettings, views
 
 if TYPE_CHECKING:
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
 
 Source = str | Path | bytes | Image.Image
 
-READOUTS = ("auto", "expected", "greedy", "sample")
-GENERATION = ("samples", "temperature", "max_new_tokens", "structured")  # options that say how answers are generated
+ANSWER_OPTIONS = ("samples", "temperature", "max_new_tokens", "structured")  # of `Wanted`
 OPENERS = 2  # threads that decode pictures; each may hold a whole one, of up to 89 million pixels
 
 
@@ -105,20 +105,16 @@ class Scorer:
         head: Head | None = None,
         distributions: bool = False,
     ) -> None:
-        for name, value in (("batch_size", batch_size), ("samples", samples), ("max_new_tokens", max_new_tokens or 1)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}.")
-        if not temperature > 0:
-            raise ValueError(f"temperature must be above 0, not {temperature}; for the most likely answer use greedy.")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
         self.answer_format = answer_format or load_format("non_thinking")
+        wanted = Wanted(self.answer_format, readout, samples, temperature, max_new_tokens, structured)
         self.views = views if isinstance(views, ViewSettings) else ViewSettings.from_dict(views)
         self.batch_size, self.seed, self.distributions = batch_size, seed, distributions
         if backend is None:
             if model is None or processor is None:
                 raise ValueError("A Scorer needs a model and its processor, or a backend.")
-            generation = (samples, temperature, max_new_tokens, structured)
-            chosen = _make_readout(processor, self.answer_format, readout, *generation)
-            backend = TransformersBackend(model, processor, self.answer_format, chosen, head)
+            backend = TransformersBackend(model, processor, self.answer_format, make_readout(processor, wanted), head)
         self.backend = backend
 
     @property
@@ -147,36 +143,31 @@ class Scorer:
         The default is the small model that comes with the package.
 
         `answer_format` (an AnswerFormat, a bundled name or a YAML file) and `views` replace the saved ones. `options`
-        are those of `Scorer`: batch_size, samples, temperature, max_new_tokens, seed, structured. `head` names one that
-        was trained beside the model and saved with it, "conord", and needs transformers. `backend` is "transformers",
-        "vllm" (the same model through vLLM's engine) or "server" (`path` is the name under which an OpenAI-compatible
-        server serves it), with `backend_options` as `mriqa.scoring.backend.open_backend` takes them. Raises ModelError,
-        and BackendError where an engine or a server doesn't start or answer.
+        are those of `Scorer`: batch_size, samples, temperature, max_new_tokens, seed, structured, distributions. `head`
+        names one that was trained beside the model and saved with it, "conord", and needs transformers. `backend` is a
+        name in `mriqa.scoring.backend_table`: "transformers", "vllm" (the same model through vLLM's engine) or "server"
+        (`path` is the name under which an OpenAI-compatible server serves it), with `backend_options` as its
+        `open_backend` takes them. Raises ModelError, ReadoutError where the model cannot give the readout, and
+        BackendError where an engine or a server doesn't start or answer.
         """
-        if readout not in READOUTS:
-            raise ValueError(f"There is no readout {readout!r}; choose one of {', '.join(READOUTS)}.")
+        check_readout(readout)
         if answer_format is not None and not isinstance(answer_format, AnswerFormat):
             answer_format = load_format(answer_format)
-        if backend not in BACKENDS:
-            raise ValueError(f"There is no backend {backend!r}; choose one of {', '.join(BACKENDS)}.")
-        if head is not None and backend != "transformers":
+        entry = backend_entry(backend)
+        if head is not None and not entry.takes_head:
             raise ReadoutError(f'A head reads hidden states, which the backend "{backend}" keeps: use "transformers".')
         # A server's model may have a name that is no folder here.
-        folder = model_folder(path, head) if backend != "server" or Path(path).is_dir() else Path(path)
+        folder = model_folder(path, head) if entry.holds_model or Path(path).is_dir() else Path(path)
         saved = load_scoring_settings(folder)
         if saved is not None:
             answer_format = answer_format or saved.answer_format
             views = _saved_views(folder, saved) if views is None else views
-        if backend != "transformers":
-            asked = {"dtype": dtype, "trust_remote_code": trust_remote_code, **(backend_options or {})}
-            generation = {key: options.pop(key) for key in GENERATION if key in options}
-            answer_format = answer_format or load_format("non_thinking")
-            name = path if backend == "server" else folder
-            opened = open_backend(backend, str(name), answer_format, readout, **generation, **asked)
-            return cls(None, None, answer_format, views=views, backend=opened, **options)
-        opinion = None if head is None else load_head(folder, head)
-        model, processor = load_vlm(folder, dtype, device, trust_remote_code)
-        return cls(model, processor, answer_format, readout=readout, views=views, head=opinion, **options)
+        answers = {name: options.pop(name) for name in ANSWER_OPTIONS if name in options}
+        wanted = Wanted(answer_format or load_format("non_thinking"), readout, **answers)
+        name = str(folder if entry.holds_model else path)
+        source = ModelSource(name, device, dtype, trust_remote_code, head, backend_options or {})
+        opened = open_backend(backend, source, wanted)
+        return cls(None, None, wanted.answer_format, views=views, backend=opened, **options)
 
     def score(self, images: Sequence[Source], progress: bool = False) -> list[Score]:
         """One Score per image, in order; an image that cannot be read or scored gets an error and stops nothing.
@@ -255,31 +246,6 @@ class _Opening(NamedTuple):
     number: int
     name: str
     views: Future[list[Image.Image] | str]
-
-
-def _make_readout(
-    processor: ProcessorMixin,
-    answer_format: AnswerFormat,
-    name: str,
-    samples: int,
-    temperature: float,
-    max_new_tokens: int | None,
-    structured: bool,
-) -> Readout:
-    max_new_tokens = max_new_tokens or default_max_tokens(answer_format)
-    greedy = GenerationReadout(answer_format, 1, 0.0, max_new_tokens, structured)
-    if name == "greedy":
-        return greedy
-    if name == "sample":
-        return GenerationReadout(answer_format, samples, temperature, max_new_tokens, structured)
-    if name == "expected":
-        return DigitTree.build(processor, answer_format)
-    if name == "auto":
-        try:
-            return DigitTree.build(processor, answer_format)
-        except ReadoutError:
-            return greedy
-    raise ValueError(f"There is no readout {name!r}; choose one of {', '.join(READOUTS)}.")
 
 
 def _saved_views(folder: Path, saved: ScoringSettings) -> ViewSettings:

@@ -20,7 +20,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mriqa.answers import AnswerFormat
-from mriqa.scoring.backend import Generation
+from mriqa.scoring.backend import Generation, ModelSource, Wanted
 from mriqa.scoring.reading import BackendError, Reading, first_line
 
 if TYPE_CHECKING:
@@ -154,6 +154,14 @@ class ServerBackend:
             timeout=httpx.Timeout(self.timeout, connect=min(CONNECT_TIMEOUT, self.timeout)),
             limits=httpx.Limits(max_connections=self.concurrency),
         )
+
+
+def open_backend(source: ModelSource, wanted: Wanted) -> ServerBackend:
+    """The server that serves `source.model`; the options are those of `ServerBackend`.
+
+    Raises ReadoutError for "expected", BackendError for an impossible address.
+    """
+    return ServerBackend(source.model, Generation.of(wanted, "server"), **source.options)
 
 
 def chat(answer_format: AnswerFormat, picture: Image.Image) -> list[dict[str, Any]]:

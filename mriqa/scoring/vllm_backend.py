@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mriqa.answers import AnswerFormat
-from mriqa.scoring.backend import Generation
+from mriqa.scoring.backend import Generation, ModelSource, Wanted
 from mriqa.scoring.reading import BackendError, Reading, first_line
 
 if TYPE_CHECKING:
@@ -109,6 +109,18 @@ class VLLMBackend:
             seed=seed if seeded else None,
             structured_outputs=None if grammar is None else StructuredOutputsParams(regex=grammar),
         )
+
+
+def open_backend(source: ModelSource, wanted: Wanted) -> VLLMBackend:
+    """The engine started, unless the option `start` is False; the other options are those of `VLLMBackend.describe`.
+
+    Raises ReadoutError for "expected", BackendError where vLLM does not start.
+    """
+    options = dict(source.options)
+    start = options.pop("start", True)
+    loading = {"dtype": source.dtype, "trust_remote_code": source.trust_remote_code, **options}
+    described = VLLMBackend.describe(source.model, Generation.of(wanted, "vllm"), **loading)
+    return described.start() if start else described
 
 
 def chat(answer_format: AnswerFormat, picture: Image.Image) -> list[dict[str, Any]]:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from mriqa.errors import UserError
+
 MIB = 2**20
+
+
+class LimitsError(UserError, ValueError):
+    """Limits under which nothing could be served, as one sentence naming the limit."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +38,9 @@ class Limits:
     def __post_init__(self) -> None:
         for field in fields(self):
             if getattr(self, field.name) < 1:
-                raise ValueError(f"The limit {field.name} must be at least 1, not {getattr(self, field.name)}.")
+                raise LimitsError(f"The limit {field.name} must be at least 1, not {getattr(self, field.name)}.")
         if self.held_bytes < self.request_bytes:
-            raise ValueError(
+            raise LimitsError(
                 f"held_bytes ({self.held_bytes:,}) must not be below request_bytes ({self.request_bytes:,}): "
                 "the largest request would never be let in."
             )

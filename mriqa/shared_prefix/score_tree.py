@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-MOST_SCORES = 20_000  # three decimals on 1..5 are 4,001
-
-
 class ScoreTreeError(ValueError):
-    """An answer format or a tokenizer whose scores are no tree of single digits, as one sentence without a cure."""
+    """An answer format or a tokenizer whose scores are no tree of single digits, as half a sentence.
+
+    Never reaches a person: whoever builds the tree turns it into a refusal that names its own cure.
+    """
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class ScoreTree:
         Raises ScoreTreeError where the answers cannot be listed, where the characters of a score are not tokens of
         their own, or where an answer's tokens merge with the prompt's.
         """
-        if reason := why_not_listed(answer_format):
+        if reason := answer_format.why_not_listed:
             raise ScoreTreeError(f"goes through all answers, but {reason}")
-        texts = score_texts(answer_format)
-        answers = all_answers(answer_format)
+        texts = answer_format.score_texts()
+        answers = answer_format.all_answers()
         head, scores, tail = _split_tokens(tokenizer, answers, texts)
         _check_continues(tokenizer, prompt, answers)
         return cls(
@@ -132,26 +132,6 @@ class AnswerTree:
             [trie.parents_NK, trie.parents_NK[0, last_N1], self._behind_parents.expand(n_prompts, -1)], dim=1
         )
         return Suffix(ids_NK, parents_NK, torch.ones_like(ids_NK, dtype=torch.bool))
-
-
-def why_not_listed(answer_format: AnswerFormat) -> str | None:
-    """Why nothing can go through all answers of a format, as half a sentence; None where it can."""
-    if "{thinking}" in answer_format.template:
-        return f"{answer_format.name} answers think first"
-    count = (answer_format.high - answer_format.low) * 10**answer_format.decimals
-    return f"{answer_format.name} has {count:.0f} scores, more than {MOST_SCORES}" if count > MOST_SCORES else None
-
-
-def score_texts(answer_format: AnswerFormat) -> list[str]:
-    """Every score that can be written in the format, lowest first: "1.00" … "5.00"."""
-    steps = round((answer_format.high - answer_format.low) * 10**answer_format.decimals)
-    values = (answer_format.low + step / 10**answer_format.decimals for step in range(steps + 1))
-    return [f"{value:.{answer_format.decimals}f}" for value in values]
-
-
-def all_answers(answer_format: AnswerFormat) -> list[str]:
-    """Every answer that states a score of the format and no reasoning, lowest first."""
-    return [answer_format.template.replace("{score}", text) for text in score_texts(answer_format)]
 
 
 def _split_tokens(

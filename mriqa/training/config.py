@@ -16,7 +16,9 @@ from typing import Any, Literal
 import torch
 from trl import GRPOConfig, SFTConfig
 
-from mriqa.policy.checks import SettingsError, check_whole_groups
+from mriqa.errors import SettingsError
+from mriqa.files import write_text
+from mriqa.training.checks import check_whole_groups
 
 EMBEDDED = "embedded"
 PLAIN = (str, int, float, bool, list, dict)
@@ -94,6 +96,13 @@ class RunArguments:
     lora_target_modules: list[str] = field(
         default_factory=lambda: ["all-linear"], metadata={"help": "Modules that get LoRA adapters, by name."}
     )
+    leaks: Literal["refuse", "allow"] = field(
+        default="refuse",
+        metadata={
+            "help": "What to do where training and validation images share a file, its bytes, a name or a content: "
+            "'refuse', or 'allow'. `mriqa audit` lists them, and finds near duplicates too."
+        },
+    )
     val_readout: str = field(
         default="auto",
         metadata={"help": "How validation reads a score off the model: 'expected', 'greedy', 'sample', or 'auto'."},
@@ -123,14 +132,7 @@ class RunArguments:
         default="outputs/vision_cache",
         metadata={
             "help": "With freeze_vision: folder for the vision tower's outputs, each computed once for all epochs, "
-            "passes and runs, or 'none'. The embedded model has its own (vision_features)."
-        },
-    )
-    vision_features: str | None = field(
-        default=None,
-        metadata={
-            "help": "File of precomputed vision features (mriqa.embedded.FeatureCache) for the embedded model; filled "
-            "in by itself where the model is 'embedded'."
+            "passes and runs, or 'none'. Where the model is 'embedded', its own folder under embedded_dir."
         },
     )
     overwrite: bool = field(default=False, metadata={"help": "Delete the results of an earlier run in output_dir."})
@@ -171,7 +173,7 @@ class ScoreTrainerDefaults:
 
 
 @dataclass
-class ScoreGRPOConfig(ScoreTrainerDefaults, GRPOConfig):  # type: ignore[misc]
+class ScoreGRPOConfig(ScoreTrainerDefaults, GRPOConfig):  # type: ignore[misc]  # narrower defaults of TRL's fields
     """TRL's GRPOConfig with the published MR-IQA settings as defaults, safe on a machine without an accelerator."""
 
     output_dir: str | None = field(
@@ -241,7 +243,7 @@ class ScoreGRPOConfig(ScoreTrainerDefaults, GRPOConfig):  # type: ignore[misc]
 
 
 @dataclass
-class ScoreSFTConfig(ScoreTrainerDefaults, SFTConfig):  # type: ignore[misc]
+class ScoreSFTConfig(ScoreTrainerDefaults, SFTConfig):  # type: ignore[misc]  # as above
     """TRL's SFTConfig with defaults for a warm start on (image, answer) pairs."""
 
     output_dir: str | None = field(
@@ -308,4 +310,4 @@ def write_resolved_config(path: str | Path, *arguments: Any) -> None:
     # TRL fills in each of these two from the other and then refuses to be given both.
     if "steps_per_generation" in settings:
         settings.pop("generation_batch_size", None)
-    Path(path).write_text(yaml.safe_dump(settings, sort_keys=True, allow_unicode=True), encoding="utf-8")
+    write_text(yaml.safe_dump(settings, sort_keys=True, allow_unicode=True), path)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from accelerate import PartialState
 
-import mriqa.embedded
-from mriqa.embedded.preparation import FEATURES_FILE
+from mriqa.frozen.cached_tower import cache_towers
+from mriqa.frozen.store import FeatureStore
 from mriqa.manifest import RatedImage
 from mriqa.models import load_scoring_settings, load_vlm
-from mriqa.policy.checks import SettingsError
 from mriqa.training.config import EMBEDDED, RunArguments
-from mriqa.training.runs import MODEL_DIR
+from mriqa.training.embedded_preparation import FEATURES, Prepared, prepare
+from mriqa.training.runs import MODEL_DIR, NO_CACHE
 
 if TYPE_CHECKING:
     from mriqa.scoring import Score
@@ -34,7 +34,7 @@ def fill_in_embedded(
     trains; it is trained once and found again afterwards.
     """
     with PartialState().main_process_first():
-        prepared = prepare(arguments)
+        prepared = prepare_default(arguments)
     filled = dataclasses.replace(arguments)
     if filled.train_manifest == EMBEDDED:
         filled.train_manifest = str(prepared.train)
@@ -43,22 +43,20 @@ def fill_in_embedded(
         filled.val_manifest = str(prepared.val)
     if filled.model == EMBEDDED:
         filled.model = str(_warmed_up(arguments, warm_start) if warm_start else prepared.model)
-        filled.vision_features = str(prepared.features)
         filled.freeze_vision = True
+        if filled.vision_cache != NO_CACHE:
+            filled.vision_cache = str(prepared.features)
     return filled
 
 
-def prepare(arguments: RunArguments) -> mriqa.embedded.Prepared:
+def prepare_default(arguments: RunArguments) -> Prepared:
     """The embedded data set, features and untrained model that the arguments ask for, built where not there yet."""
-    try:
-        return mriqa.embedded.prepare(
-            arguments.embedded_dir,
-            photos=arguments.photos,
-            train_images=arguments.embedded_images,
-            distortions=arguments.embedded_distortions,
-        )
-    except ValueError as error:
-        raise SettingsError(str(error)) from error
+    return prepare(
+        arguments.embedded_dir,
+        photos=arguments.photos,
+        train_images=arguments.embedded_images,
+        distortions=arguments.embedded_distortions,
+    )
 
 
 def _warmed_up(arguments: RunArguments, warm_start: Callable[[RunArguments, Path], object]) -> Path:
@@ -82,12 +80,11 @@ def judge(
     from mriqa.scoring.second_opinion import load_head
 
     model, processor = load_vlm(model_dir)
-    cache = mriqa.embedded.FeatureCache(model, processor)
-    cache.load(Path(prepared_dir) / FEATURES_FILE)
+    cache_towers(model.requires_grad_(False), FeatureStore(Path(prepared_dir) / FEATURES))
     settings = load_scoring_settings(model_dir)
     scorer = Scorer(
         model,
-        mriqa.embedded.with_cached_features(processor, cache),
+        processor,
         settings.answer_format if settings else None,
         batch_size=64,
         head=load_head(model_dir, head) if head else None,

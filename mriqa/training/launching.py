@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from argparse import ArgumentDefaultsHelpFormatter, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields
@@ -13,15 +14,29 @@ from typing import Any
 import yaml
 from trl import TrlParser
 
-from mriqa.errors import UserError
-from mriqa.policy.checks import SettingsError
+from mriqa.errors import SettingsError, UserError
 
 USAGE = "%(prog)s [--config FILE.yaml] [--OPTION VALUE ...]"
 ENVIRONMENT = "env"  # TRL's key for environment variables
 
+RETIRED = {
+    "vision_features": "a frozen tower's outputs lie in vision_cache now, which is filled by itself",
+}
+"""Options that an earlier version wrote into its resolved_config.yaml, and why they are passed over."""
+
 
 class HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
     """Keep the layout of the description, and show defaults."""
+
+
+class OptionParser(TrlParser):
+    """TRL's parser, for YAML files of earlier versions too."""
+
+    def set_defaults_with_config(self, **config: Any) -> Any:
+        for name, reason in RETIRED.items():
+            if config.pop(name, None) is not None:
+                warnings.warn(f"The option {name} is not used any more and passed over: {reason}.", stacklevel=2)
+        return super().set_defaults_with_config(**config)
 
 
 def parse(options: tuple[type, ...], description: str | None, argv: Sequence[str] | None) -> tuple[Any, ...]:
@@ -33,10 +48,11 @@ def parse(options: tuple[type, ...], description: str | None, argv: Sequence[str
     first.add_argument("--config")
     chosen, rest = first.parse_known_args(argv)
     if chosen.config is not None:
-        check_config(chosen.config, {option.name for group in options for option in fields(group)})
+        known = {option.name for group in options for option in fields(group)}
+        check_config(chosen.config, known | set(RETIRED))
         rest = ["--config", chosen.config, *rest]
     classes: Any = options
-    parser = TrlParser(classes, usage=USAGE, description=description, formatter_class=HelpFormatter)
+    parser = OptionParser(classes, usage=USAGE, description=description, formatter_class=HelpFormatter)
     try:
         return parser.parse_args_and_config(rest)
     except (ValueError, OSError) as error:

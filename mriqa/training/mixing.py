@@ -16,16 +16,17 @@ from typing import Any
 from accelerate import PartialState
 from transformers import TrainerCallback
 
+from mriqa.errors import SettingsError
 from mriqa.features import Encoder, extract, load_encoder, vlm_encoder
 from mriqa.manifest import RatedImage
-from mriqa.policy.checks import SettingsError, check_images
 from mriqa.policy.schedule import Pool, Schedule
 from mriqa.selection.arrays import FloatArray, check_choice
 from mriqa.selection.mixture.choice import Choice
 from mriqa.selection.mixture.parts import POLICY, WITHIN, MixtureSettings, Part, choose_parts, read_mixture, read_parts
 from mriqa.selection.mixture.selection_files import write_selection
+from mriqa.training.checks import check_images
 from mriqa.training.config import EMBEDDED, RunArguments
-from mriqa.training.embedded_runs import prepare
+from mriqa.training.embedded_runs import prepare_default
 from mriqa.training.runs import read_images
 
 FOLDER = "mixture"
@@ -166,4 +167,4 @@ def _embedded(settings: MixtureSettings, arguments: RunArguments) -> dict[str, s
     if EMBEDDED not in (part.manifest for part in settings.manifests):
         return {}
     with PartialState().main_process_first():
-        return {EMBEDDED: prepare(arguments).train}
+        return {EMBEDDED: prepare_default(arguments).train}

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from mriqa.errors import SettingsError
 from mriqa.heads.neighbour_head import AuxiliaryHead, HeadScorer
 from mriqa.manifest import RatedImage
 from mriqa.policy.auxiliary import Auxiliary, check_auxiliary
-from mriqa.policy.checks import SettingsError
 from mriqa.shared_prefix import core_of
 
 if TYPE_CHECKING:

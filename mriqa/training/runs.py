@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from accelerate import PartialState
 
-from mriqa.answers import AnswerFormat, load_format
-from mriqa.manifest import ManifestError, RatedImage, read_manifest
+from mriqa.answers import AnswerFormat, AnswerFormatError, load_format
+from mriqa.errors import SettingsError
+from mriqa.files import write_json
+from mriqa.frozen.cached_tower import cache_towers
+from mriqa.frozen.store import FeatureStore
+from mriqa.manifest import RatedImage, read_manifest
 from mriqa.models import load_scoring_settings, load_vlm
-from mriqa.policy.cached_tower import cache_towers
 from mriqa.policy.checkpoints import REPLACED, STAGING, find_checkpoint, one_per_disk, restore_replaced
-from mriqa.policy.checks import SettingsError, check_images
-from mriqa.policy.vision import TOWER_PATTERN, freeze_vision, set_pixel_budget
-from mriqa.tower_cache import TowerCache
+from mriqa.training.checks import check_images, check_leaks
 from mriqa.training.config import EMBEDDED, RunArguments, write_resolved_config
+from mriqa.training.vision import TOWER_PATTERN, freeze_vision, set_pixel_budget
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -31,6 +32,7 @@ MODEL_DIR = "model"
 CONFIG_FILE = "resolved_config.yaml"
 LOG_FILE = "training_log.json"
 NO_CACHE = "none"
+RECORDED = ("mriqa", "torch", "transformers", "trl", "peft", "accelerate")  # packages whose versions a run records
 
 
 @dataclass(frozen=True)
@@ -82,30 +84,28 @@ def read_format(arguments: RunArguments) -> AnswerFormat:
     """The prompt and answer grammar that `prompt_mode` names. Raises SettingsError where there is no such one."""
     try:
         return load_format(arguments.prompt_mode)
-    except ValueError as error:
+    except AnswerFormatError as error:
         raise SettingsError(f"prompt_mode: {error}") from error
 
 
 def read_images(arguments: RunArguments, path: str, name: str) -> list[RatedImage]:
     """The rated images of manifest `path`, on the 1..5 scale, checked; `name` is the option to blame."""
-    try:
-        rows = read_manifest(
-            path, image_root=arguments.image_root, scale=arguments.scale, on_bad_row=arguments.on_bad_row
-        )
-    except ManifestError:
-        raise
-    except ValueError as error:  # an option with an impossible value
-        raise SettingsError(f"{name}: {error}") from error
+    rows = read_manifest(path, image_root=arguments.image_root, scale=arguments.scale, on_bad_row=arguments.on_bad_row)
     check_images(rows, name)
     return rows
 
 
-def read_validation_images(arguments: RunArguments, config: Any) -> list[RatedImage]:
-    """The rated images to validate on, `val_limit` of them at most; none switches validation off in `config`."""
+def read_validation_images(arguments: RunArguments, config: Any, train_rows: Sequence[RatedImage]) -> list[RatedImage]:
+    """The rated images to validate on, `val_limit` of them at most; none switches validation off in `config`.
+
+    Raises SettingsError where training would leak into validation, as `leaks` says.
+    """
     if arguments.val_manifest is None:
         config.eval_strategy, config.load_best_model_at_end, config.eval_on_start = "no", False, False
         return []
-    return evenly_spread(read_images(arguments, arguments.val_manifest, "val_manifest"), arguments.val_limit)
+    rows = read_images(arguments, arguments.val_manifest, "val_manifest")
+    check_leaks(train_rows, rows, arguments.leaks)
+    return evenly_spread(rows, arguments.val_limit)
 
 
 def evenly_spread(rows: Sequence[RatedImage], limit: int | None) -> list[RatedImage]:
@@ -122,14 +122,12 @@ def load_policy(arguments: RunArguments) -> tuple[PreTrainedModel, ProcessorMixi
     model, processor = load_vlm(
         arguments.model, dtype=arguments.dtype, device="cpu", trust_remote_code=arguments.allow_remote_code
     )
-    processor.tokenizer.padding_side = "left"  # type: ignore[attr-defined]
+    processor.tokenizer.padding_side = "left"  # type: ignore[attr-defined]  # set by subclasses
     set_pixel_budget(processor, arguments.min_pixels, arguments.max_pixels)
     if arguments.freeze_vision:
         freeze_vision(model)
-        if arguments.vision_cache != NO_CACHE and arguments.vision_features is None:
-            cache_towers(model, _open_cache(arguments.vision_cache))
-    if arguments.vision_features is not None:
-        processor = _with_features(model, processor, Path(arguments.vision_features))
+        if arguments.vision_cache != NO_CACHE:
+            cache_towers(model, _open_store(arguments.vision_cache))
     return model, processor
 
 
@@ -170,20 +168,31 @@ def close_run(trainer: Any, config: Any, started: float) -> TrainingResult:
 
 
 def write_training_log(path: Path, trainer: Trainer, seconds: float) -> None:
-    """Write the log of a run as JSON: every logged step, the best checkpoint, the time it took. NaN becomes null."""
+    """Write the log of a run as JSON: versions, every logged step, the best checkpoint, the time it took.
+
+    NaN becomes null.
+    """
     state = trainer.state
-    history = [
-        {key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in entry.items()}
-        for entry in state.log_history
-    ]
     content = {
         "seconds": round(seconds, 1),
         "steps": state.global_step,
         "best_step": state.best_global_step,
-        "best_metric": state.best_metric if state.best_metric is None or math.isfinite(state.best_metric) else None,
-        "history": history,
+        "best_metric": state.best_metric,
+        "versions": installed_versions(),
+        "history": state.log_history,
     }
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(content, path, indent=1)
+
+
+def installed_versions() -> dict[str, str]:
+    """The versions of what a run's results depend on, by package; one that is not installed is left out."""
+    versions = {}
+    for name in RECORDED:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
 
 
 def uses_embedded(arguments: RunArguments) -> bool:
@@ -199,20 +208,10 @@ def _remove_results(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _open_cache(folder: str) -> TowerCache:
+def _open_store(folder: str) -> FeatureStore:
     try:
-        return TowerCache(folder)
+        return FeatureStore(folder)
     except OSError as error:
         raise SettingsError(
             f"vision_cache {folder} can't be used ({error.strerror}): give a folder that can be written, or 'none'."
         ) from error
-
-
-def _with_features(model: Any, processor: Any, file: Path) -> ProcessorMixin:
-    from mriqa.embedded import FeatureCache, with_cached_features
-
-    if not file.is_file():
-        raise SettingsError(f"There is no file of vision features at {file}.")
-    cache = FeatureCache(model, processor)
-    cache.load(file)
-    return with_cached_features(processor, cache)

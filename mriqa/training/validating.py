@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mriqa.answers import AnswerFormat
+from mriqa.errors import SettingsError
 from mriqa.eval.metrics import plcc, srcc
 from mriqa.manifest import RatedImage
-from mriqa.policy.checks import SettingsError
 from mriqa.policy.validation import Validation
-from mriqa.scoring.scorer import READOUTS, Scorer
+from mriqa.scoring.readout_table import READOUT_NAMES
+from mriqa.scoring.scorer import Scorer
 from mriqa.training.config import RunArguments
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ def validation_on(
     if not rows:
         return None
     options: dict[str, Any] = {"readout": arguments.val_readout, "batch_size": arguments.val_batch_size}
-    if arguments.val_readout not in READOUTS:
-        raise SettingsError(f"val_readout is one of {', '.join(READOUTS)}, not {arguments.val_readout!r}.")
+    if arguments.val_readout not in READOUT_NAMES:
+        raise SettingsError(f"val_readout is one of {', '.join(READOUT_NAMES)}, not {arguments.val_readout!r}.")
 
     def score(model: PreTrainedModel, processor: ProcessorMixin, batch: Sequence[RatedImage]) -> list[float]:
         scorer = Scorer(model, processor, answer_format, **options)

@@ -71,3 +71,11 @@ def test_selection_agrees_with_the_plain_loop_and_holds_no_distance_matrix(repos
     for name in ("k_center", "herding"):
         assert results[f"memory of {name}/3000 x 64"]["ratio"] > 5
     assert {"q_diverse/1000 x 64", "q_diverse/2000 x 64"} < set(results)
+
+
+def test_graphs_as_edges_agree_with_matrices_in_less_memory(repository: Path, tmp_path: Path) -> None:
+    results = quick(repository, "shamisa_step.py", tmp_path)
+    assert results["shamisa/memory of graphs and losses, N=1008"]["ratio"] > 5
+    parts = results["shamisa/graphs and losses"]["settings"]["milliseconds"]
+    assert set(parts) == {"distorting", "encoder", "graphs", "losses"} and all(span > 0 for span in parts.values())
+    assert "shamisa/distorting" in results

@@ -43,6 +43,18 @@ def test_what_would_be_unsafe_does_not_start(monkeypatch, token, options, reason
     assert result.exit_code == 2 and reason in result.stderr and result.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("command, package", [("serve", "fastapi"), ("demo", "gradio")])
+def test_connections_are_kept_open_for_longer_than_a_client_is_told_to_wait(model, monkeypatch, command, package):
+    pytest.importorskip(package)
+    settings = []
+    monkeypatch.setattr("uvicorn.run", lambda app, **options: settings.append(options))
+    result = CliRunner().invoke(app, [command, "-m", model, "--device", "cpu", "--port", "0"])
+    assert result.exit_code == 0, result.output
+    (options,) = settings
+    assert options["timeout_keep_alive"] > 60  # the longest Retry-After of `mriqa.serving.gate`
+    assert (options["host"], options["port"], options["access_log"]) == ("127.0.0.1", 0, False)
+
+
 def test_sigterm_lets_requests_under_way_finish(model, tmp_path):
     (tmp_path / "token.txt").write_text("0123456789abcdef\n")
     command = [sys.executable, "-m", "mriqa", "serve", "-m", model, "--device", "cpu", "--port", "0"]

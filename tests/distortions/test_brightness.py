@@ -30,3 +30,12 @@ def test_mean_shift_adds_and_cuts(photos):
     result = brightness.mean_shift(photos, torch.tensor([0.15, -0.15], dtype=torch.float64))
     np.testing.assert_allclose(result[0].numpy(), np.clip(photos[0].numpy() + 0.15, 0, 1))
     np.testing.assert_allclose(result[1].numpy(), np.clip(photos[1].numpy() - 0.15, 0, 1))
+
+
+def test_one_sided_mean_shifts_move_all_values_by_the_amount():
+    images = torch.full((2, 3, 4, 4), 0.5)
+    amount = torch.tensor([0.0, 0.185])
+    for function, sign in ((brightness.mean_shift_up, 1), (brightness.mean_shift_down, -1)):
+        found = function(images, amount)
+        assert torch.equal(found[0], images[0])
+        assert torch.allclose(found[1], images[1] + sign * 0.185)

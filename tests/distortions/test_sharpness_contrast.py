@@ -25,3 +25,15 @@ def test_high_sharpen_is_unsharp_masking_of_lightness(photos):
         image[..., 0] += amount * (image[..., 0] - blurred)
     expected = lab_to_rgb(torch.from_numpy(lab).permute(0, 3, 1, 2)).clamp(0, 1)
     torch.testing.assert_close(result, expected, atol=5e-3, rtol=0)
+
+
+def test_one_sided_contrast_is_the_same_curve(photos):
+    for function, amount in ((sharpness_contrast.contrast_up, 0.6), (sharpness_contrast.contrast_down, -0.6)):
+        amounts = torch.full((2,), amount, dtype=torch.float64)
+        assert torch.equal(function(photos, amounts), sharpness_contrast.contrast_change(photos, amounts))
+
+
+def test_nonlinear_contrast_pulls_towards_the_middle(photos):
+    result = sharpness_contrast.nonlinear_contrast(photos, torch.tensor([0.5, 0.05], dtype=torch.float64))
+    np.testing.assert_allclose(result[0].numpy(), photos[0].numpy(), atol=1e-12)
+    np.testing.assert_allclose(result[1].numpy(), 0.45 + 0.1 * photos[1].numpy(), atol=1e-12)

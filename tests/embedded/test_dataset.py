@@ -33,10 +33,10 @@ def test_labels_lie_between_the_published_scores_of_the_neighbouring_levels(buil
     _, rows = built
     for row in rows["train"]:
         name, severity = row.id.split("-")[-2], float(row.id.split("-")[-1])
-        scores = DISTORTIONS[name].ratings.mean_mos
-        below, above = scores[int(severity * 5 - 1e-9) - 1], scores[min(4, int(np.ceil(severity * 5)) - 1)]
-        assert min(below, above) - 0.01 <= row.mos <= max(below, above) + 0.01
-        assert row.std is not None and 0.6 < row.std < 1.1
+        ratings = DISTORTIONS[name].ratings
+        for published, label in ((ratings.mean_mos, row.mos), (ratings.rater_std, row.std)):
+            below, above = published[int(severity * 5 - 1e-9) - 1], published[min(4, int(np.ceil(severity * 5)) - 1)]
+            assert min(below, above) - 0.01 <= label <= max(below, above) + 0.01
 
 
 def test_the_same_settings_give_the_same_pictures(built, tmp_path):

@@ -1,4 +1,4 @@
-"""The embedded model: its tower against timm, its cached features against pixels, and saving and loading."""
+"""The embedded model: its tower against timm, its standardisation, and saving and loading."""
 
 import numpy as np
 import pytest
@@ -7,10 +7,9 @@ from PIL import Image
 from skimage import data
 
 from mriqa.answers import load_format
-from mriqa.embedded import FeatureCache, build_tiny_fastvlm, with_cached_features
+from mriqa.embedded import build_tiny_fastvlm
 from mriqa.models import load_vlm
 from mriqa.scoring import Scorer
-from mriqa.scoring.prompts import prompt_batch
 
 PICTURES = [Image.fromarray(picture) for picture in (data.astronaut(), data.coffee())]
 
@@ -26,7 +25,7 @@ def test_tower_statistics_are_those_of_its_features_by_brute_force(loaded):
     pixels = processor.image_processor(images=PICTURES, return_tensors="pt")["pixel_values"]
     with torch.inference_mode():
         statistics = tower.statistics(pixels)
-        features = tower.stages(pixels)
+        features = tower.stages((pixels.float() - 127) / 128)
     expected = []
     for feature, window in zip(features, (8, 2), strict=True):
         windows = feature.double().unfold(2, window, window).unfold(3, window, window).flatten(4)
@@ -65,50 +64,39 @@ def test_pictures_judged_together_are_judged_as_alone(loaded):
             torch.testing.assert_close(image[None], tower.statistics(alone), atol=1e-5, rtol=1e-5)
 
 
-def test_pictures_become_lite0_pixels(loaded):
-    _, processor = loaded
-    grey = Image.new("RGB", (50, 80), (127, 0, 255))
-    pixels = processor.image_processor(images=[grey], return_tensors="pt")["pixel_values"]
-    assert pixels.shape == (1, 3, 128, 128)
-    expected = torch.tensor([0.0, -127 / 128, 1.0])[:, None, None].expand(3, 128, 128)
-    torch.testing.assert_close(pixels[0], expected, atol=1e-5, rtol=0)
-
-
-def test_cached_features_give_the_same_logits_and_save_the_same_processor(loaded, tmp_path):
+def test_pictures_stay_8_bit_and_become_lite0_pixels_in_the_tower(loaded):
     model, processor = loaded
-    cache = FeatureCache(model, processor)
-    cached = with_cached_features(processor, cache)
-    answer_format = load_format("tiny")
+    grey = Image.new("RGB", (50, 80), (127, 0, 255))
+    pixels = processor.image_processor(images=[grey, *PICTURES], return_tensors="pt")["pixel_values"]
+    assert pixels.shape == (3, 3, 128, 128) and pixels.dtype == torch.uint8
+    assert torch.equal(pixels[0], torch.tensor([127, 0, 255], dtype=torch.uint8)[:, None, None].expand(3, 128, 128))
+    normalised = torch.from_numpy((pixels.numpy().astype(np.float64) - 127) / 128).float()  # exact
     with torch.inference_mode():
-        plain = model(**prompt_batch(processor, answer_format, PICTURES)).logits
-        from_cache = model(**prompt_batch(cached, answer_format, PICTURES)).logits
-    torch.testing.assert_close(plain, from_cache, atol=1e-4, rtol=1e-4)
-    processor.save_pretrained(tmp_path / "plain")
-    cached.save_pretrained(tmp_path / "cached")
-    for file in (tmp_path / "plain").iterdir():
-        assert file.read_bytes() == (tmp_path / "cached" / file.name).read_bytes()
+        assert torch.equal(model.model.vision_tower(pixels)[0], model.model.vision_tower(normalised)[0])
 
 
-def test_cache_survives_a_file(loaded, tmp_path):
-    cache, again = FeatureCache(*loaded), FeatureCache(*loaded)
-    features = cache[PICTURES[0]]
-    cache.save(tmp_path / "features.safetensors")
-    again.load(tmp_path / "features.safetensors")
-    assert len(again.features) == 1 and torch.equal(again[PICTURES[0]], features)
+def test_mixed_precision_leaves_the_tower_alone(loaded):
+    tower = loaded[0].model.vision_tower
+    pixels = torch.randint(256, (2, 3, 64, 64), dtype=torch.uint8)
+    with torch.inference_mode():
+        expected = tower(pixels)[0]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert torch.equal(tower(pixels)[0], expected)
 
 
 def test_standardised_training_pictures_have_zero_mean_and_unit_spread(tmp_path):
     model, processor = load_vlm(build_tiny_fastvlm(tmp_path / "tiny", image_size=128, hidden_size=64), device="cpu")
-    paths = []
-    for index, picture in enumerate(PICTURES):
-        paths.append(tmp_path / f"{index}.png")
-        picture.save(paths[-1])
-    cache = FeatureCache(model, processor)
-    cache.standardise(cache.precompute(paths))
-    features = torch.stack(list(cache.features.values()))
-    torch.testing.assert_close(features.mean(dim=(0, 2, 3)), torch.zeros(272), atol=1e-3, rtol=0)
-    fresh = FeatureCache(model, processor)
-    torch.testing.assert_close(fresh[PICTURES[0]], cache[PICTURES[0]], atol=1e-3, rtol=1e-3)
+    tower = model.model.vision_tower
+    pixels = processor.image_processor(images=PICTURES, return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        for _ in range(2):  # standardising again finds nothing to do
+            before = tower.statistics(pixels)
+            mean_C, std_C = tower.standardise(before)
+            after = tower.statistics(pixels)
+            brought_up_to_date = (before - mean_C[:, None, None]) / std_C[:, None, None]
+            torch.testing.assert_close(brought_up_to_date, after, atol=1e-3, rtol=1e-3)
+            torch.testing.assert_close(after.mean(dim=(0, 2, 3)), torch.zeros(272), atol=1e-3, rtol=0)
+            torch.testing.assert_close(after.std(dim=(0, 2, 3)), torch.ones(272), atol=1e-3, rtol=0)
 
 
 def test_saved_model_scores_the_same(loaded, tmp_path):

@@ -1,14 +1,12 @@
 """Tables, plots and files: what is shown, and that a failing write leaves the old file."""
 
-import json
 import math
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mriqa.eval import markdown_table, plots, print_table, write_json, write_markdown
-from mriqa.files import replacing
+from mriqa.eval import markdown_table, plots, print_table, write_markdown
 
 RESULTS = {
     "warm start": {"n": 100, "srcc": 0.84, "plcc": math.nan, "srcc_ci": [0.8, 0.88]},
@@ -29,21 +27,6 @@ def test_print_table_and_write_markdown(tmp_path, capsys):
     assert "[red]Unseen contents" in out and "0.870 ± 0.014" in out
     write_markdown(RESULTS, tmp_path / "new" / "table.md", title="Results")
     assert (tmp_path / "new" / "table.md").read_text(encoding="utf-8").startswith("# Results\n\n|  | n |")
-
-
-def test_json_has_null_for_nan(tmp_path):
-    write_json({"srcc": math.nan, "ci": (0.1, np.float64(0.2)), "n": np.int64(3)}, tmp_path / "r.json")
-    assert json.loads((tmp_path / "r.json").read_text()) == {"srcc": None, "ci": [0.1, 0.2], "n": 3}
-
-
-def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path):
-    path = tmp_path / "r.json"
-    path.write_text("old")
-    with pytest.raises(OSError), replacing(path) as temporary:
-        temporary.write_text("half")
-        raise OSError("No space left on device")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_scatter(tmp_path):

@@ -121,7 +121,7 @@ def prompts(family: str, dtype: torch.dtype = torch.float32, n_prompts: int = 3)
         inputs["image_grid_thw"] = grids
         inputs["mm_token_type_ids"] = (input_ids == IMAGE).long()
     elif family == "fast_vlm":
-        inputs["pixel_values"] = pixels(n_prompts, 272, 2, 2)
+        inputs["pixel_values"] = pixels(n_prompts, 3, 64, 64)
     else:
         inputs["pixel_values"] = pixels(n_prompts, 1, 3, 16, 16)
         inputs["pixel_attention_mask"] = torch.ones(n_prompts, 1, 16, 16, dtype=torch.long)

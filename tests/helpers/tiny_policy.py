@@ -9,8 +9,8 @@ from typing import Any
 from mriqa.answers import load_format
 from mriqa.models import load_vlm
 from mriqa.policy.trainer import ScoreGRPOTrainer
-from mriqa.policy.training_sets import policy_dataset
 from mriqa.training.config import ScoreGRPOConfig
+from mriqa.training.training_sets import policy_dataset
 
 FORMAT = load_format("non_thinking")
 

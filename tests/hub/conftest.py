@@ -28,6 +28,7 @@ LOG = {
     "steps": 40,
     "best_step": 20,
     "best_metric": 0.8,
+    "versions": {"mriqa": "0.1.0", "torch": "2.13.0", "trl": "1.16.0"},
     "history": [
         {"eval_srcc": 0.8, "eval_plcc": 0.81, "step": 20},
         {"loss": 0.1, "step": 21},
@@ -76,9 +77,7 @@ def make_run(folder: Path, tiny: Path, **settings: object) -> Path:
     (folder / "training_log.json").write_text(json.dumps(LOG))
     evaluation = {**MEASURES, "settings": {"model": "m", "manifest": "spaq_test.csv", "readout": "expected"}}
     (folder / "results.json").write_text(json.dumps(evaluation))
-    (folder / "README.md").write_text(
-        "# M\n\n### Framework versions\n\n- TRL: 1.16.0\n- Pytorch: 2.13.0\n\n## Citations\n"
-    )
+    (folder / "README.md").write_text("# A card by TRL\n")
     Image.new("RGB", (40, 40), "grey").save(folder / "scatter.png")
     for secret in (".env", "wandb.log", "model/training_args.bin", "model/optimizer.pt", "checkpoint-20/optimizer.pt",
                    "checkpoint-20/model.safetensors", "model/token.txt", "model/conord/head.json"):  # fmt: skip

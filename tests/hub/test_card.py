@@ -41,7 +41,8 @@ def test_facts_of_the_run_and_nothing_else(run):
 
     for fact in (
         "20 pictures of 7 contents | as its authors say", "| reward | margin, format |", '"scale": "sigma"',
-        "| seed | 1234 |", "| num_train_epochs | 10.0 |", "TRL 1.16.0", "Pytorch 2.13.0", "step 20", "![Predicted",
+        "| seed | 1234 |", "| num_train_epochs | 10.0 |", "in training: mriqa 0.1.0, torch 2.13.0, trl 1.16.0.",
+        "step 20", "![Predicted",
         "mriqa score photo.jpg --model you/scorer", "vllm serve you/scorer", "0.876 .800–.900", "from 1.50 to 3.40",
         "## Limitations",
     ):  # fmt: skip
@@ -51,12 +52,14 @@ def test_facts_of_the_run_and_nothing_else(run):
 
 
 def test_what_is_not_known_is_said(run):
-    for name in ("results.json", "README.md", "train.jsonl"):
+    for name in ("results.json", "train.jsonl"):
         (run / name).unlink()
+    older = {key: value for key, value in LOG.items() if key != "versions"}
+    (run / "training_log.json").write_text(json.dumps(older))
     card, text = card_of(run)
     assert card.data.license is None and "Nobody has stated a licence" in text
     assert "its manifest or its pictures are not here any more | not recorded" in text
-    assert "Not evaluated on held-out pictures" in text and "Versions in training: Transformers" in text
+    assert "Not evaluated on held-out pictures" in text and "by this older run; the model was saved by trans" in text
     assert {one.dataset_split for one in card.data.eval_results} == {"validation"}
     (run / "training_log.json").unlink()
     assert card_of(run)[0].data.eval_results is None

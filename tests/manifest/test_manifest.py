@@ -5,7 +5,6 @@ import json
 import math
 from pathlib import Path
 
-import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -18,7 +17,6 @@ from mriqa.manifest import (
     Scale,
     read_manifest,
     resolve_scale,
-    to_dataset,
     write_manifest,
 )
 
@@ -68,7 +66,7 @@ def test_every_container(folder, suffix):
     assert read_manifest(folder / "new" / f"again{suffix}", image_root=folder) == expected
     write_manifest(rows, folder / f"here{suffix}")
     assert read_manifest(folder / f"here{suffix}") == expected
-    assert not list(folder.rglob("*.partial"))
+    assert not list(folder.rglob(".*"))
 
 
 def test_defaults(folder):
@@ -332,10 +330,20 @@ def test_failed_write_leaves_the_old_file(folder, monkeypatch):
     def full_disk(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mriqa.manifest.formats.os.fsync", full_disk)
+    monkeypatch.setattr("os.fsync", full_disk)
     with pytest.raises(OSError, match="No space"):
         write_manifest(rows[:1], folder / "kept.jsonl")
     assert (folder / "kept.jsonl").read_text() == before and not list(folder.glob(".*"))
+
+
+def test_a_manifest_that_may_not_be_read_is_one_sentence(folder, monkeypatch):
+    def forbidden(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    path = write(folder, ROWS)
+    monkeypatch.setattr(Path, "open", forbidden)
+    with pytest.raises(ManifestError, match=r"cannot be read \(Permission denied\)"):
+        read_manifest(path)
 
 
 def test_nothing_to_write(folder):
@@ -343,21 +351,6 @@ def test_nothing_to_write(folder):
         write_manifest([], folder / "m.jsonl")
     with pytest.raises(ManifestError, match="written to one of"):
         write_manifest(read_manifest(write(folder, ROWS)), folder / "m.xlsx")
-
-
-def test_dataset_decodes_on_access(folder):
-    deep_HW = np.array([[0, 32768, 65535]], dtype=np.uint16)
-    Image.fromarray(deep_HW).save(folder / "b.png")
-    rows = read_manifest(write(folder, [*ROWS, {"image": "b.png", "mos": 2, "std": 1}]))
-    dataset = to_dataset(rows)
-    (folder / "a.png").unlink()  # not needed until its row is read
-    assert dataset.column_names == ["image", "mos", "std", "image_id", "dataset", "content"]
-    row = dataset.select([2])[0]
-    assert row["image"].mode == "RGB" and np.asarray(row["image"])[0, :, 0].tolist() == [0, 128, 255]
-    assert (row["mos"], row["std"], row["image_id"], row["content"]) == (2.0, 1.0, "b.png", "b.png")
-    assert [image.size for image in dataset[1:3]["image"]] == [(8, 6), (3, 1)]
-    with pytest.raises(ValueError, match="does not exist"):
-        dataset[0]
 
 
 @pytest.mark.skipif(not LAB.is_file(), reason="../shared/data/hevc_lab_mos is not here")

@@ -24,20 +24,20 @@ from torch import nn
 
 import mriqa.reward
 from mriqa.answers import load_format
+from mriqa.errors import SettingsError
 from mriqa.heads.neighbour_head import AuxiliaryHead
 from mriqa.manifest import write_manifest
 from mriqa.models import load_vlm
 from mriqa.policy.auxiliary import Auxiliary, HeadTraining, check_auxiliary
 from mriqa.policy.checkpoints import CheckpointError, find_checkpoint
-from mriqa.policy.checks import SettingsError
 from mriqa.policy.exact import ExactScoreTrainer
 from mriqa.policy.finite_guard import ROWS_FIELD, NotFiniteError
 from mriqa.policy.prompt_groups import split_by_prompt
 from mriqa.policy.prompts_once import process_prompts
 from mriqa.policy.trainer import ScoreGRPOTrainer
-from mriqa.policy.training_sets import policy_dataset
 from mriqa.policy.validation import Validation
 from mriqa.training.config import ScoreGRPOConfig
+from mriqa.training.training_sets import policy_dataset
 
 WEIGHT = 0.3
 

@@ -173,8 +173,8 @@ def test_a_step_of_training_ends_with_the_same_weights(
 ) -> None:
     from mriqa.answers import load_format
     from mriqa.models import load_vlm
-    from mriqa.policy.training_sets import policy_dataset
     from mriqa.training.config import ScoreGRPOConfig
+    from mriqa.training.training_sets import policy_dataset
 
     def by_length(completions: list[Any], **_: Any) -> list[float]:
         return [len(completion[0]["content"]) % 7 / 7 for completion in completions]

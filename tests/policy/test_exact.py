@@ -17,13 +17,15 @@ from safetensors.torch import load_file
 
 import mriqa.reward
 from mriqa.answers import load_format
+from mriqa.errors import SettingsError
+from mriqa.frozen.cached_tower import cache_towers
+from mriqa.frozen.store import FeatureStore
 from mriqa.manifest import write_manifest
 from mriqa.models import load_vlm
-from mriqa.policy.checks import SettingsError
 from mriqa.policy.exact import ExactScoreTrainer, images_per_batch, outcome_kl
-from mriqa.policy.training_sets import policy_dataset
-from mriqa.shared_prefix.score_tree import AnswerTree, ScoreTree, score_texts
+from mriqa.shared_prefix.score_tree import AnswerTree, ScoreTree
 from mriqa.training.config import ScoreGRPOConfig
+from mriqa.training.training_sets import policy_dataset
 
 FORMAT = load_format("tiny")
 TEMPERATURE = 0.7
@@ -36,7 +38,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory, rows: list) -> Path:
 
     folder = build_tiny_fastvlm(tmp_path_factory.mktemp("taught"), image_size=64, grid=2, hidden_size=64)
     model, processor = load_vlm(folder, device="cpu")
-    model.requires_grad_(False)
+    cache_towers(model.requires_grad_(False), FeatureStore(None))
     trained = [model.model.language_model, model.model.multi_modal_projector]
     parameters = [parameter.requires_grad_() for module in trained for parameter in module.parameters()]
     with torch.no_grad():  # random projections begin too small for the image to be noticed beside the text
@@ -46,7 +48,6 @@ def taught(tmp_path_factory: pytest.TempPathFactory, rows: list) -> Path:
     means = torch.tensor([3.2 + 0.6 * (row.mos - 3) for row in rows]).repeat(4)
     generator = torch.Generator().manual_seed(0)
     prompt = prompts(processor, [Image.open(row.image) for row in rows] * 4)
-    prompt["pixel_values"] = model.model.vision_tower(prompt["pixel_values"]).last_hidden_state
     for _ in range(130):
         scores = (means + 0.8 * torch.randn(len(means), generator=generator)).clamp(1, 5).tolist()
         ids = answer_ids(processor, [FORMAT.format(score) for score in scores])
@@ -86,7 +87,7 @@ def ordinary(model: Any, prompt: dict[str, torch.Tensor], ids_BC: torch.Tensor) 
 
 def enumerated(model: Any, processor: Any, prompt: dict[str, torch.Tensor], ended: int) -> torch.Tensor:
     """Log-probability (S,) of all 401 answers by ordinary passes, the tail and end as behind score `ended`."""
-    logp_SC = ordinary(model, prompt, answer_ids(processor, [FORMAT.format(float(t)) for t in score_texts(FORMAT)]))
+    logp_SC = ordinary(model, prompt, answer_ids(processor, [FORMAT.format(float(t)) for t in FORMAT.score_texts()]))
     return logp_SC[:, :-2].sum(-1) + logp_SC[ended, -2:].sum()  # `</answer>` is one token, and the end another
 
 
@@ -95,8 +96,9 @@ def double(taught: Path, rows: list) -> tuple[Any, Any, dict[str, torch.Tensor],
     """The taught model in float64, and three prompts."""
     model, processor = load_vlm(taught, device="cpu")
     model = model.double().eval()
+    model.model.vision_tower.requires_grad_(False)
+    cache_towers(model, FeatureStore(None))
     inputs = prompts(processor, [Image.open(row.image) for row in rows[::2]])
-    inputs["pixel_values"] = model.model.vision_tower(inputs["pixel_values"]).last_hidden_state.detach()
     tree = ScoreTree.build(processor.tokenizer, FORMAT, "prompt\n")
     return model, processor, inputs, AnswerTree(tree, [processor.tokenizer.eos_token_id])
 

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from tiny_policy import make_trainer
 from transformers import TrainerCallback
 
+from mriqa.errors import SettingsError
 from mriqa.images import ImageError
-from mriqa.policy.checks import SettingsError
 from mriqa.policy.finite_guard import NotFiniteError
 
 

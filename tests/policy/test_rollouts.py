@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 
 from mriqa.answers import load_format
+from mriqa.errors import UserError
 from mriqa.models import load_vlm
-from mriqa.policy.checks import SettingsError
 from mriqa.policy.prompts_once import distinct_conversations
 from mriqa.policy.trainer import ScoreGRPOTrainer
-from mriqa.policy.training_sets import policy_dataset
 from mriqa.training.config import ScoreGRPOConfig
+from mriqa.training.training_sets import policy_dataset
 
 FORMAT = load_format("non_thinking")
 GROUP = 3
@@ -160,7 +160,7 @@ def test_constrained_answers_are_well_formed(tiny_model: Path, rows: list, tmp_p
 def test_constraints_that_could_not_be_kept_are_refused(
     tiny_model: Path, rows: list, tmp_path: Path, options: dict[str, Any], sentence: str
 ) -> None:
-    with pytest.raises(SettingsError, match=sentence):
+    with pytest.raises(UserError, match=sentence):
         make_trainer(tiny_model, rows, tmp_path, constrain_answers=True, **options)
 
 

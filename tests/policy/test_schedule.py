@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mriqa.policy.checks import SettingsError
+from mriqa.errors import SettingsError
 from mriqa.policy.schedule import Pool, Schedule, ScheduledSampler
 
 

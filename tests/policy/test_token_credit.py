@@ -11,12 +11,12 @@ import torch
 import mriqa.reward
 from mriqa.answers import load_format
 from mriqa.embedded.tokenizer import train_tokenizer
+from mriqa.errors import SettingsError
 from mriqa.models import load_vlm
-from mriqa.policy.checks import SettingsError
 from mriqa.policy.token_credit import format_advantages, score_tokens, tokens_of_span
 from mriqa.policy.trainer import ScoreGRPOTrainer
-from mriqa.policy.training_sets import policy_dataset
 from mriqa.training.config import ScoreGRPOConfig
+from mriqa.training.training_sets import policy_dataset
 
 NON_THINKING, THINKING = load_format("non_thinking"), load_format("thinking")
 

@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 from tiny_policy import FORMAT, make_trainer
 
 import mriqa.reward
+from mriqa.errors import SettingsError
 from mriqa.models import load_scoring_settings, load_vlm
 from mriqa.policy.checkpoints import CheckpointError, find_checkpoint
-from mriqa.policy.checks import SettingsError
 from mriqa.policy.trainer import ScoreGRPOTrainer
 from mriqa.policy.validation import Validation
-from mriqa.policy.vision import freeze_vision
+from mriqa.training.vision import freeze_vision
 
 
 class AnsweringTrainer(ScoreGRPOTrainer):

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from mriqa.answers import load_format
+from mriqa.errors import SettingsError
 from mriqa.models import load_vlm
-from mriqa.policy.checks import SettingsError
 from mriqa.policy.prompts_once import one_token_per_image
 
 IMAGE = 9

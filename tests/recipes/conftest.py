@@ -6,9 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -17,26 +15,10 @@ if str(RECIPES) not in sys.path:
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from mriqa.embedded import build_tiny_qwen3_vl
+def manifest(rows: list) -> Path:
+    """The six images of noise, as a file."""
+    from mriqa.manifest import write_manifest
 
-    return build_tiny_qwen3_vl(tmp_path_factory.mktemp("tiny") / "qwen3_vl", seed=0)
-
-
-@pytest.fixture(scope="session")
-def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six 64×64 images of noise, the noisier the lower rated."""
-    from mriqa.manifest import RatedImage, write_manifest
-
-    folder = tmp_path_factory.mktemp("rated")
-    generator = np.random.default_rng(0)
-    rows = []
-    for index in range(6):
-        pixels = np.clip(128 + generator.normal(0, 8 * index + 4, (64, 64, 3)), 0, 255).astype(np.uint8)
-        path = folder / f"{index}.png"
-        Image.fromarray(pixels).save(path)
-        rows.append(
-            RatedImage(image=path, mos=4.8 - 0.7 * index, std=0.5, dataset="noise", content=str(index), id=f"i{index}")
-        )
-    write_manifest(rows, folder / "rows.jsonl")
-    return folder / "rows.jsonl"
+    path = rows[0].image.parent / "manifest.jsonl"
+    write_manifest(rows, path)
+    return path

@@ -10,7 +10,8 @@ import pytest
 import sft
 import yaml
 
-from mriqa.policy.checks import SettingsError, check_rollout_size
+from mriqa.errors import SettingsError
+from mriqa.training.checks import check_rollout_size
 from mriqa.training.config import parse_options, write_resolved_config
 
 CONFIGS = Path(mr_grpo.__file__).parent / "configs"
@@ -67,6 +68,14 @@ def test_resolved_config_reads_back_the_same(recipe: object, tmp_path: Path) -> 
         for field in dataclasses.fields(old):
             if field.init and field.name not in ("hub_token", "accelerator_config"):
                 assert getattr(old, field.name) == getattr(new, field.name), field.name
+
+
+def test_options_of_earlier_versions_are_passed_over_with_a_sentence(tmp_path: Path) -> None:
+    written = tmp_path / "resolved_config.yaml"
+    written.write_text("vision_features: outputs/embedded/features.safetensors\nmax_steps: 7\n")
+    with pytest.warns(UserWarning, match="vision_features is not used any more"):
+        _, config = mr_grpo.parse_arguments(["--config", str(written), "--output_dir", str(tmp_path)])
+    assert config.max_steps == 7
 
 
 def test_unknown_options_are_refused(tmp_path: Path) -> None:

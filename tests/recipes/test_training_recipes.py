@@ -24,7 +24,7 @@ ROLLOUT = ["--num_generations", "2", "--max_completion_length", "4"]
 
 @pytest.fixture
 def common(tiny_model: Path, manifest: Path, tmp_path: Path) -> list[str]:
-    data = ["--train_manifest", str(manifest), "--val_manifest", str(manifest)]
+    data = ["--train_manifest", str(manifest), "--val_manifest", str(manifest), "--leaks", "allow"]
     return [
         "--model",
         str(tiny_model),

@@ -13,7 +13,6 @@ from mriqa.scoring.digit_tree import DigitTree
 from mriqa.scoring.prompts import prompt_batch
 from mriqa.scoring.reading import ReadoutError
 from mriqa.scoring.scorer import Scorer
-from mriqa.shared_prefix.score_tree import score_texts
 
 NON_THINKING = load_format("non_thinking")
 
@@ -51,7 +50,7 @@ def test_equals_brute_force_over_all_scores_of_a_padded_batch(taught_model, pict
     inputs = prompt_batch(processor, NON_THINKING, pictures)
     assert len(set(inputs["attention_mask"].sum(1).tolist())) == 3, "the batch must be padded for this test to tell"
     ours_BS = tree.probabilities(model, inputs)
-    texts = score_texts(NON_THINKING)
+    texts = NON_THINKING.score_texts()
     assert (len(texts), texts[0], texts[253], texts[-1]) == (401, "1.00", "3.53", "5.00")
     values = np.array([float(text) for text in texts])
     assert np.array_equal(tree.scores.values_S, values)
@@ -87,7 +86,7 @@ def test_equals_brute_force_on_fastvlm_whatever_the_padding(tmp_path, pictures, 
     padded["attention_mask"] = torch.nn.functional.pad(inputs["attention_mask"], (5, 0), value=0)
 
     some = [0, 57, 240, 241, 399, 400]
-    theirs = brute_force(model, processor, pictures[0], [score_texts(NON_THINKING)[i] for i in some])
+    theirs = brute_force(model, processor, pictures[0], [NON_THINKING.score_texts()[i] for i in some])
     for batch in (inputs, padded):
         ours = tree.probabilities(model, batch)[0, some].log()
         assert ((ours - ours[0]) - (theirs - theirs[0])).abs().max() < 1e-4

@@ -1,13 +1,14 @@
-"""Generated answers: parsed, averaged, and in agreement with the exact distribution."""
+"""Generated answers: parsed, averaged, in agreement with the exact distribution, and held to the grammar."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from transformers import GenerationConfig
 
-from mriqa.answers import load_format
+from mriqa.answers import AnswerFormat, load_format
 from mriqa.scoring.scorer import Scorer
 
 
@@ -44,3 +45,31 @@ def test_an_answer_that_does_not_parse_is_nan_and_says_so(taught_model, pictures
     )
     assert math.isnan(score.score) and math.isnan(score.std)
     assert "well-formed" in score.error and score.text
+
+
+def test_a_model_that_says_anything_states_scores(tmp_path, pictures):
+    from mriqa.embedded import build_tiny_qwen3_vl
+    from mriqa.models import load_vlm
+
+    model = load_vlm(build_tiny_qwen3_vl(tmp_path), device="cpu")
+    free = Scorer(*model, readout="greedy").score(pictures)
+    assert all(math.isnan(score.score) for score in free)
+    for readout, samples in (("greedy", 1), ("sample", 6)):
+        held = Scorer(*model, readout=readout, samples=samples, structured=True).score(pictures)
+        assert all(1 <= score.score <= 5 and score.n_parsed == samples for score in held)
+        one_by_one = Scorer(*model, readout="greedy", structured=True, batch_size=1).score(pictures)
+    assert [s.score for s in one_by_one] == [
+        s.score for s in Scorer(*model, readout="greedy", structured=True).score(pictures)
+    ]
+
+
+def test_right_answers_stay_as_they_are(taught_model, pictures):
+    free = Scorer(*taught_model, readout="greedy").score(pictures)
+    assert Scorer(*taught_model, readout="greedy", structured=True).score(pictures) == free
+
+
+def test_answers_too_many_to_list_are_free(taught_model, pictures, monkeypatch):
+    fine = replace(load_format("non_thinking"), decimals=15)
+    monkeypatch.setattr(AnswerFormat, "all_answers", lambda *_: pytest.fail("listed"))
+    (score,) = Scorer(*taught_model, fine, readout="sample", samples=2, structured=True).score(pictures[:1])
+    assert len(score.texts) == 2

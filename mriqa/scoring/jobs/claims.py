@@ -18,6 +18,8 @@ import uuid
 from pathlib import Path
 from types import TracebackType
 
+from mriqa.files import write_text
+
 LEASE = 60.0
 """Seconds after which a worker that gave no sign of life counts as dead."""
 
@@ -56,9 +58,7 @@ class Claims:
         except FileExistsError:
             if not self._is_abandoned(path):
                 return False
-            ours = self.folder / f".{name}.{self.worker}"
-            ours.write_text(self.worker)
-            ours.replace(path)
+            write_text(self.worker, path, parents=False)
         self._mine.add(name)
         return True
 

@@ -81,6 +81,7 @@ def _in_manifest(path: str, allow_urls: bool) -> Iterator[Item]:
 
 
 def _in_tar(path: str) -> Iterator[Item]:
+    tar: Any  # whose list of members is not declared
     try:
         with tarfile.open(path, "r:") as tar:
             while True:
@@ -91,7 +92,7 @@ def _in_tar(path: str) -> Iterator[Item]:
                     return
                 if member is None:
                     return
-                tar.members = []  # type: ignore[attr-defined]  # tarfile would keep them all
+                tar.members = []  # tarfile would keep them all
                 if member.isreg() and os.path.splitext(member.name)[1].lower() in IMAGE_SUFFIXES:
                     yield Item(f"{path}/{member.name}", "tar", path, member.offset_data, member.size)
     except (tarfile.TarError, OSError) as error:

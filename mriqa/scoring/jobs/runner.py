@@ -22,7 +22,6 @@ import os
 import shutil
 import tempfile
 import time
-import uuid
 from collections import defaultdict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -30,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mriqa.manifest.formats import write_atomically
+from mriqa.files import new_folder, remove_folder, write_jsonl, write_text
 from mriqa.progress import Bar, progress_bar
 from mriqa.scoring.jobs.batch import columns_of, score_items, to_row
 from mriqa.scoring.jobs.claims import LEASE, Claims
@@ -152,7 +151,7 @@ class Job:
                     f"{wanted[different[0]]!r}); give the same options to go on with it, name another --out, or delete "
                     "that folder."
                 )
-            _remove(folder)
+            remove_folder(folder)
         prepared = Path(tempfile.mkdtemp(prefix="mriqa-"))
         try:
             stored = {**wanted, "shard_size": shard_size}
@@ -214,20 +213,14 @@ class Job:
             return
         self.images.close()
         with self._writing():
-            self.out.parent.mkdir(parents=True, exist_ok=True)
-            new = self.folder.with_name(f".{self.folder.name}.{uuid.uuid4().hex}")
             try:
-                for name in ("claims", "done"):
-                    (new / name).mkdir(parents=True)
-                shutil.copy(self._prepared / LIST, new / LIST)
-                _sync(new / LIST)
-                check_output(self.out, self.overwrite)  # another worker may have finished it while we made our list
-                new.rename(self.folder)
-            except (OSError, OutputError) as error:
-                shutil.rmtree(new, ignore_errors=True)
-                if (
-                    isinstance(error, OutputError) or not (self.folder / LIST).is_file()
-                ):  # a folder with something in it can't be replaced
+                with new_folder(self.folder, sync=True) as new:
+                    for name in ("claims", "done"):
+                        (new / name).mkdir()
+                    shutil.copy(self._prepared / LIST, new / LIST)
+                    check_output(self.out, self.overwrite)  # another worker may have finished it by now
+            except OSError:
+                if not (self.folder / LIST).is_file():  # else another worker's folder was there first
                     raise
         shutil.rmtree(self._prepared)
         settings = self.images.settings
@@ -274,9 +267,8 @@ class Job:
                     self._look_at_others(bar)
 
     def _write(self, shard: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
         with self._writing():
-            write_atomically(self._file(shard), lambda partial: _write_text(partial, lines))
+            write_jsonl(rows, self._file(shard), sync=True, parents=False)
 
     def _look_at_others(self, bar: Bar) -> None:
         """Count their images, too, but not so often that listing the folder takes time."""
@@ -303,9 +295,9 @@ class Job:
                     n_failed += 1
                     first_failure = first_failure or (row["image"], row["error"])
         with self._writing():
-            (self.folder / MERGED).write_text(merged.name)
+            write_text(merged.name, self.folder / MERGED, parents=False)
             merged.replace(self.out)
-            _remove(self.folder)
+            remove_folder(self.folder)
         return Outcome(True, len(self.images), len(self.images), n_failed, first_failure)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
@@ -349,7 +341,7 @@ def was_just_finished(out: str | Path) -> bool:
     folder = work_folder(Path(out))
     mark = folder / MERGED
     if mark.is_file() and Path(out).exists() and mark.read_text() and not (folder / mark.read_text()).exists():
-        _remove(folder)
+        remove_folder(folder)
         return True
     return False
 
@@ -359,21 +351,5 @@ def _is_idle_and_empty(folder: Path) -> bool:
     return not any((folder / "done").iterdir()) and not any((folder / "claims").iterdir())
 
 
-def _remove(folder: Path) -> None:
-    """At first under another name, so that no half of it is ever taken for a job."""
-    gone = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    folder.rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
-
-
 def _name(shard: int) -> str:
     return f"{shard:08d}"
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="ascii")
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())

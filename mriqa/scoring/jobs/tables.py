@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from mriqa.errors import UserError
+from mriqa.files import flush_to_disk
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 ROW_GROUP = 4096
@@ -69,7 +69,7 @@ class TableFile:
         try:
             self._writer.close()
             if kind is None:
-                _sync(self.partial)
+                flush_to_disk(self.partial)
                 self.partial.replace(self.path)
         except OSError as failure:
             if kind is None:
@@ -141,9 +141,3 @@ def _utf8(value: Any) -> Any:
 
 def _finite_or_none(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _sync(path: Path) -> None:
-    """Make sure the bytes are on the disk, which is where a full one shows at the latest."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
