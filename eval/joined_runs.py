@@ -40,7 +40,7 @@ def join_runs(paths: Sequence[str | Path]) -> dict[str, Any]:
         raise LeaderboardError("There is no run to show: name folders that `mriqa eval --protocol` wrote.")
     first_path, first = read[0]
     joined: dict[str, Any] = {**first, "models": {}, "runs": [], "measures": {}, "mean": {}, "breakdowns": {}}
-    joined["distributions"] = {}
+    joined |= {"distributions": {}, "audit": _joined_audit([results for _, results in read])}
     for path, results in read:
         _check_alike(first_path, first, path, results)
         names = _free_names(results["models"], joined["models"], path)
@@ -90,6 +90,12 @@ def _check_alike(first_path: Path, first: dict[str, Any], path: Path, results: d
             f"{first_path} and {path} were measured on different pictures or human scores, though under one protocol: "
             "evaluate both on the same manifests."
         )
+
+
+def _joined_audit(read: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    audits = [results["audit"] for results in read]
+    shared = {name: max(each["shared"].get(name, 0) for each in audits) for each in audits for name in each["shared"]}
+    return {"train": sorted({path for each in audits for path in each["train"]}), "shared": shared}
 
 
 def _pictures(results: dict[str, Any]) -> dict[str, str]:

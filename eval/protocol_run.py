@@ -2,7 +2,8 @@
 
     run_protocol(load_protocol("embedded"), open_predictors(["default", "brisque"], load_scorer), "outputs/embedded")
 
-The way: rows of each data set → predictions of each model → `run_measures` → results.json and report.html.
+The way: rows of each data set → audit against the training manifests → predictions of each model → `run_measures` →
+results.json and report.html.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from mriqa.images import load_image
 from mriqa.manifest import RatedImage
 
 from .html_report.run_page import run_page
+from .leak_check import check_training_manifests
 from .predictors import Predictor
 from .protocol_sets import LoadedSet, at_pixels, loaded_sets
 from .protocols import Protocol
@@ -44,6 +46,8 @@ def run_protocol(
     out: str | Path,
     *,
     data: str | Path = "data",
+    train: Sequence[Path] = (),
+    leaks: str = "refuse",
     resamples: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
@@ -55,12 +59,15 @@ def run_protocol(
 
     Arguments:
         data: folder of the manifests that the protocol names by their data set, NAME.jsonl.
+        train: manifests that the models were trained on, to be compared with the data sets.
+        leaks: "refuse" where they share something, or "allow".
         resamples, confidence, seed: of the bootstrap.
         overwrite: replace the results of an earlier run.
 
     Raises:
         ProtocolError: a manifest is missing, or none of its rows belongs to the protocol.
         ManifestError: a manifest can't be read.
+        LeakError: a training manifest shares pictures or contents with a data set.
         RunError: `out` holds results already, or can't be written.
     """
     out = Path(out)
@@ -69,7 +76,7 @@ def run_protocol(
     if not overwrite and (out / RESULTS).exists():
         raise RunError(f"{out / RESULTS} exists already; name another folder, or replace it with --overwrite.")
     with loaded_sets(protocol, Path(data), image_root) as sets:
-        # The audit for leaks has its place here: between the training manifests and `sets`, before anything is scored.
+        audited = check_training_manifests(train, sets, leaks)
         predicted = [_predict(predictor, loaded, protocol, progress) for predictor in predictors for loaded in sets]
         results = {
             "format": FORMAT,
@@ -79,6 +86,7 @@ def run_protocol(
             "seed": seed,
             "resamples": resamples,
             "confidence": confidence,
+            "audit": audited,
             "models": {predictor.name: predictor.about for predictor in predictors},
             "runs": [_as_json(each, predictors, protocol, seed) for each in predicted],
             **measure_run(protocol, predicted, resamples=resamples, confidence=confidence, seed=seed),

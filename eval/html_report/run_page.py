@@ -260,10 +260,17 @@ def settings(results: Mapping[str, Any]) -> str:
         [escape(name), escape(run["source"]), *(escape(_text(run[key])) for key in ("split", "label", "pixels"))]
         for name, run in runs.items()
     ]
+    audit = results["audit"]
+    audited = "No training manifest was named, so nothing is known of leaks."
+    if audit["train"]:
+        shared = ", ".join(f"{count} with {name}" for name, count in audit["shared"].items() if count)
+        audited = f"Training manifests {', '.join(audit['train'])} share {shared or 'nothing'} with these data sets"
+        audited += " (pictures and contents)."
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     return (
         table("Models", ["kind", "readout", "answer format", "prompt (SHA-256)", "what"], models, "model", words=True)
         + table("Data sets", ["from", "part", "label column", "pixels"], sets, "data set", words=True)
+        + f"<p>{escape(audited)}</p>"
         + f"<p>Protocol <code>{escape(results['protocol']['identity'])}</code>: numbers may share a table only with "
         f"those of the same protocol. Seed {results['seed']}, {results['resamples']} resamples. {escape(versions)}. "
         f"Made {escape(results['created'])}.</p>"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mriqa.cli.evaluate_protocol import Data, Models, ProtocolName, evaluate_protocol, the_manifest
+from mriqa.cli.evaluate_protocol import Data, Leaks, Models, ProtocolName, Train, evaluate_protocol, the_manifest
 from mriqa.cli.exits import exit_by_errors, plain_errors, say
 from mriqa.cli.options import Overwrite, ScorerOptions, takes_scorer
 from mriqa.embedded.packaged import DEFAULT_MODEL
@@ -27,6 +27,8 @@ def evaluate(
     ] = None,
     protocol: ProtocolName = None,
     data: Data = Path("data"),
+    train: Train = None,
+    leaks: Leaks = "refuse",
     models: Models = [DEFAULT_MODEL],  # noqa: B006  # typer reads it, nobody writes to it
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="JSON file for the measures; with --protocol a folder.")
@@ -63,7 +65,7 @@ def evaluate(
     Exit code: 0 all images scored; 1 some have an error row; 2 nothing could be done.
     """
     if protocol is not None:
-        evaluate_protocol(protocol, models, out, data, manifest, image_root, overwrite, scorer)
+        evaluate_protocol(protocol, models, out, data, train, leaks, manifest, image_root, overwrite, scorer)
         return
     manifest = the_manifest(manifest, models)
     from mriqa.manifest import read_manifest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -25,6 +25,15 @@ ProtocolName = Annotated[
 Data = Annotated[
     Path, typer.Option(help="With --protocol: folder of the manifests NAME.jsonl that `mriqa data prepare` made.")
 ]
+Train = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--train",
+        help="With --protocol: a manifest or list that a model was trained on; several. Its pictures and contents must "
+        "not be measured on.",
+    ),
+]
+Leaks = Annotated[Literal["refuse", "allow"], typer.Option(help="With --train: what to do where something is shared.")]
 Models = Annotated[
     list[str],
     typer.Option(
@@ -42,6 +51,8 @@ def evaluate_protocol(
     models: list[str],
     out: Path | None,
     data: Path,
+    train: list[Path] | None,
+    leaks: str,
     manifest: Path | None,
     image_root: Path | None,
     overwrite: bool,
@@ -61,9 +72,17 @@ def evaluate_protocol(
 
     with plain_errors():
         results = run_protocol(
-            load_protocol(protocol), open_predictors(models, load_scorer), out,
-            data=data, seed=options.seed, overwrite=overwrite, image_root=image_root, progress=True,
-        )  # fmt: skip
+            load_protocol(protocol),
+            open_predictors(models, load_scorer),
+            out,
+            data=data,
+            train=train or (),
+            leaks=leaks,
+            seed=options.seed,
+            overwrite=overwrite,
+            image_root=image_root,
+            progress=True,
+        )
     _print_measures(results)
     say(f"Wrote {out / REPORT}.")
     failures = sum(run["parse_failures"] for run in results["runs"])

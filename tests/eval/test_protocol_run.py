@@ -10,6 +10,7 @@ from scipy import stats
 from small_protocol import PICTURES, no_scorer, write_data, write_protocol, write_scores
 
 import mriqa
+from mriqa.eval.leak_check import LeakError
 from mriqa.eval.predictors import ScoredByModel, open_predictors
 from mriqa.eval.protocol_run import RunError, run_protocol
 from mriqa.eval.protocol_sets import at_pixels
@@ -136,6 +137,25 @@ def test_nothing_is_overwritten_and_a_missing_manifest_names_the_command(data):
     (data / "file").write_text("")
     with pytest.raises(RunError, match="is a file"):
         run_protocol(load_protocol("embedded"), [], data / "file")
+
+
+def test_what_was_trained_on_must_not_be_measured_on(data):
+    good = write_scores(data, "good.csv", 0.2)
+    protocol = data / "part.yaml"
+    protocol.write_text("title: t\nabout: a\nsets: [{name: one, split: test}]\n")
+    (data / "other.jsonl").write_text((data / "two.jsonl").read_text())
+
+    def measure(train, leaks="refuse"):
+        return run_protocol(
+            load_protocol(protocol), open_predictors([good], no_scorer), data / "audited",
+            data=data, resamples=0, train=[data / train], leaks=leaks, overwrite=True,
+        )  # fmt: skip
+
+    assert measure("other.jsonl")["audit"]["shared"] == {"one": 0}
+    with pytest.raises(LeakError, match="one.jsonl and the data set one share 4 pictures or contents"):
+        measure("one.jsonl")  # its training part shares four of six contents with the test part
+    assert measure("one.jsonl", "allow")["audit"]["shared"] == {"one": 4}
+    assert "share 4 with one" in (data / "audited" / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
