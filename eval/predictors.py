@@ -1,6 +1,7 @@
 """What can be evaluated, by name: a vision-language model, a classic metric, a metric of pyiqa, or a file of scores.
 
     FOLDER or hub name   a model, by `mriqa.Scorer`; "default" is the one in the package
+    READOUT:MODEL        the same with another readout: greedy:FOLDER, sample:FOLDER, expected:FOLDER
     brisque, piqe        classic metrics from registry packages (extra `baselines`)
     pyiqa:NAME           any no-reference metric of pyiqa, where the user has it
     csv:FILE             scores that are there already: columns `id` or `image`, and `score`
@@ -67,7 +68,10 @@ class Predictor(Protocol):
         ...
 
 
-LoadScorer = Callable[[str], "Scorer"]
+LoadScorer = Callable[[str, "str | None"], "Scorer"]
+"""Loads a model by its folder or hub name, with a readout of its own or, for None, the one that all have."""
+
+READOUT_PREFIXES = ("expected", "greedy", "sample")
 
 
 def open_predictors(specs: Sequence[str], load_scorer: LoadScorer) -> list[Predictor]:
@@ -88,8 +92,11 @@ def open_predictors(specs: Sequence[str], load_scorer: LoadScorer) -> list[Predi
             predictor = pyiqa_metric(rest)
         elif separator and kind == "csv":
             predictor = ScoresInFile(Path(rest))
+        elif separator and kind in READOUT_PREFIXES:
+            predictor = ScoredByModel(rest, load_scorer(rest, kind))
+            predictor.name = f"{predictor.name} ({kind})"
         else:
-            predictor = ScoredByModel(what, load_scorer(what))
+            predictor = ScoredByModel(what, load_scorer(what, None))
         predictor.name = label or predictor.name
         if predictor.name in {other.name for other in found}:
             predictor.name = label or what

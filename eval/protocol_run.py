@@ -9,6 +9,7 @@ results.json and report.html.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -116,8 +117,10 @@ def _predict(predictor: Predictor, loaded: LoadedSet, protocol: Protocol, progre
     stream = predictor.predict(loaded.rows, open_picture)
     if progress:
         stream = with_progress(stream, total=len(loaded.rows))
+    begun = time.perf_counter()
     predictions = list(stream)
-    return Predicted(predictor.name, loaded, predictions, [sizes.get(row.id) for row in loaded.rows])
+    seconds = time.perf_counter() - begun
+    return Predicted(predictor.name, loaded, predictions, [sizes.get(row.id) for row in loaded.rows], seconds)
 
 
 def _as_json(each: Predicted, predictors: Sequence[Predictor], protocol: Protocol, seed: int) -> dict[str, Any]:
@@ -133,6 +136,7 @@ def _as_json(each: Predicted, predictors: Sequence[Predictor], protocol: Protoco
         "readout": about.get("readout"),
         "prompt_sha256": about.get("prompt_sha256"),
         "seed": about.get("seed", seed),
+        "seconds_per_picture": each.seconds / len(each.predictions),
         "parse_failures": sum(math.isnan(prediction.score) for prediction in each.predictions),
         "predictions": [
             {

@@ -30,12 +30,16 @@ MOST_CONTENTS = 60
 
 @dataclass(frozen=True)
 class Predicted:
-    """What one model predicted on one data set, and at which size (width, height) it was handed each picture."""
+    """What one model predicted on one data set, and at which size (width, height) it got each picture.
+
+    `seconds` is how long the whole set took, with the opening of pictures.
+    """
 
     model: str
     loaded: LoadedSet
     predictions: list[Prediction]
     sizes: list[tuple[int, int] | None]
+    seconds: float
 
 
 @dataclass(frozen=True)

@@ -154,13 +154,18 @@ def _data_set(results: Mapping[str, Any], data_set: str, pictures: Mapping[tuple
     measures = {model: results["measures"][model][data_set] for model in results["models"]}
     names = [name for name in ALL_MEASURES if any(name in each for each in measures.values())]
     best = {name: best_of({model: each.get(name) for model, each in measures.items()}, name) for name in names}
+    seconds = {run["model"]: run["seconds_per_picture"] for run in results["runs"] if run["dataset"] == data_set}
     rows = [
-        [escape(model), *(measure_cell(each.get(name), name, model in best[name]) for name in names)]
+        [
+            escape(model),
+            *(measure_cell(each.get(name), name, model in best[name]) for name in names),
+            number(seconds[model]),
+        ]
         for model, each in measures.items()
     ]
     first = next(iter(measures.values()))
     caption = f"All measures on {data_set}: {first['n']} pictures of {first['contents']} contents"
-    content = table(caption, [MEASURE_NAMES[name] for name in names], rows, "model")
+    content = table(caption, [*(MEASURE_NAMES[name] for name in names), "seconds a<br>picture"], rows, "model")
     for run in results["runs"]:
         if run["dataset"] == data_set:
             content += _one_model(results, run, {name: path for (of, name), path in pictures.items() if of == data_set})

@@ -38,13 +38,13 @@ def gallery(title: str, rows: Sequence[Mapping[str, Any]], pictures: Mapping[str
     return f'<h4>{escape(title)}</h4><ul class="gallery">{"".join(items)}</ul>' if items else ""
 
 
-def data_uri(path: Path) -> str | None:
-    """A JPEG of at most 160 pixels a side as a data URI; None where the picture cannot be read."""
+def data_uri(path: Path, side: int = SIDE) -> str | None:
+    """A JPEG of at most `side` pixels a side as a data URI; None where the picture cannot be read."""
     try:
         picture = load_image(path)
     except ImageError:
         return None
-    picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     written = io.BytesIO()
     picture.save(written, "JPEG", quality=85)
     return f"data:image/jpeg;base64,{base64.b64encode(written.getvalue()).decode()}"

@@ -41,7 +41,7 @@ Models = Annotated[
         "-m",
         show_default=False,
         help="Folder of a saved model or adapter, or a hub name. Default: the small model that comes with mriqa. With "
-        "--protocol several, also brisque, piqe, pyiqa:NAME, csv:FILE, and LABEL=ANY_OF_THESE.",
+        "--protocol several, also READOUT:MODEL, brisque, piqe, pyiqa:NAME, csv:FILE, and LABEL=ANY_OF_THESE.",
     ),
 ]
 
@@ -67,8 +67,8 @@ def evaluate_protocol(
     from mriqa.eval.protocol_run import REPORT, run_protocol
     from mriqa.eval.protocols import load_protocol
 
-    def load_scorer(model: str) -> Scorer:
-        return replace(options, model=model).load()
+    def load_scorer(model: str, readout: str | None) -> Scorer:
+        return replace(options, model=model, readout=readout or options.readout).load()
 
     with plain_errors():
         results = run_protocol(

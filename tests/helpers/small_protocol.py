@@ -56,5 +56,5 @@ def write_scores(folder: Path, file: str, noise: float, names: tuple[str, ...] =
     return f"csv:{folder / file}"
 
 
-def no_scorer(model: str):
+def no_scorer(model: str, readout: str | None):
     raise AssertionError(f"{model} is no file of scores")
