@@ -111,6 +111,6 @@ def gmad_page(
     gaps = table("The attacker's largest gaps, in points of the attacker", ["attacker", "gap"], rows, "defender, bin")
     about = (
         f"{len(pictures)} pictures in {bins} bins of equal count by the defender. The two pictures of a pair are equal "
-        "to the defender and as different as can be to the attacker: look who is right. Small gaps speak for a defender."
+        "to the defender and as different as can be to the attacker: look who is right. Small gaps favour a defender."
     )
     return page(f"gMAD: {first} against {second}", about, [("gaps", "Gaps", gaps), ("pairs", "Pairs", content)])

@@ -110,7 +110,7 @@ def _predict(predictor: Predictor, loaded: LoadedSet, protocol: Protocol, progre
     sizes: dict[str, tuple[int, int]] = {}
 
     def open_picture(row: RatedImage) -> Image.Image:
-        picture = at_pixels(load_image(row.image), protocol.pixels)
+        picture = at_pixels(load_image(row.image), protocol.pixels_of(loaded.rated_set))
         sizes[row.id] = picture.size
         return picture
 
@@ -132,7 +132,7 @@ def _as_json(each: Predicted, predictors: Sequence[Predictor], protocol: Protoco
         "source": each.loaded.source,
         "split": rated_set.split,
         "label": rated_set.label,
-        "pixels": dict(protocol.pixels) if protocol.pixels else "as they are",
+        "pixels": dict(protocol.pixels_of(rated_set) or {}) or "as they are",
         "readout": about.get("readout"),
         "prompt_sha256": about.get("prompt_sha256"),
         "seed": about.get("seed", seed),

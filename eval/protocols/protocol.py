@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -45,13 +45,14 @@ class ProtocolError(UserError, ValueError):
 
 @dataclass(frozen=True)
 class RatedSet:
-    """One data set of a protocol; `manifest` is None where it is DATA/NAME.jsonl."""
+    """One data set of a protocol. `manifest` None is DATA/NAME.jsonl, `pixels` None the protocol's."""
 
     name: str
     manifest: str | None = None
     split: str | None = None
     scale: str | None = None
     label: str | None = None
+    pixels: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,10 @@ class Protocol:
     summary: str = "mean"
     pixels: Mapping[str, int] | None = None
 
+    def pixels_of(self, rated_set: RatedSet) -> Mapping[str, int] | None:
+        """At how many pixels the pictures of a data set are shown to the models; None as they are."""
+        return rated_set.pixels or self.pixels
+
     @property
     def definition(self) -> dict[str, Any]:
         """All that the numbers depend on, as JSON can hold it."""
@@ -141,7 +146,7 @@ def _protocol(path: Path, content: Any) -> Protocol:
     sets = given.get("sets")
     if not isinstance(sets, list) or not sets:
         raise ProtocolError("`sets` must be a list of at least one data set, each with a `name`.")
-    given["sets"] = tuple(RatedSet(**_texts(_keys(each, RatedSet, "a data set"))) for each in sets)
+    given["sets"] = tuple(_rated_set(each) for each in sets)
     names = [each.name for each in given["sets"]]
     if len(set(names)) < len(names):
         raise ProtocolError(f"two data sets are called {max(names, key=names.count)!r}; give each its own `name`.")
@@ -158,6 +163,12 @@ def _protocol(path: Path, content: Any) -> Protocol:
     return Protocol(name=path.stem.replace("_", "-"), folder=path.parent, **_texts(given, ("title", "about")))
 
 
+def _rated_set(each: Any) -> RatedSet:
+    given = _keys(each, RatedSet, "a data set")
+    _check_pixels(given.get("pixels"))
+    return RatedSet(**_texts(given, [key for key in given if key != "pixels"]))
+
+
 def _keys(given: Any, kind: type, what: str, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
     """A mapping whose keys are fields of `kind`, none of those without a default missing."""
     if not isinstance(given, dict):
@@ -172,8 +183,8 @@ def _keys(given: Any, kind: type, what: str, leave_out: tuple[str, ...] = ()) ->
     return dict(given)
 
 
-def _texts(given: dict[str, Any], keys: tuple[str, ...] | None = None) -> dict[str, Any]:
-    for key in keys or given:
+def _texts(given: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    for key in keys:
         if given[key] is not None and not isinstance(given[key], str):
             raise ProtocolError(f"{key!r} must be text, not {given[key]!r}.")
     return given

@@ -85,6 +85,23 @@ def test_labels_and_names_that_are_taken(tmp_path):
         open_predictors([f"ours={spec}" for spec in specs], no_scorer)
 
 
+def test_one_model_with_several_readouts():
+    import mriqa
+
+    loaded = []
+
+    class Silent:
+        readout_name = "greedy"
+
+    def load(model, readout):
+        loaded.append((model, readout))
+        return mriqa.Scorer(None, None, backend=Silent())
+
+    predictors = open_predictors(["greedy:runs/a", "expected:runs/a", "runs/a"], load)
+    assert loaded == [("runs/a", "greedy"), ("runs/a", "expected"), ("runs/a", None)]
+    assert [one.name for one in predictors] == ["a (greedy)", "a (expected)", "a"]
+
+
 def test_a_metric_that_fails_on_a_picture_stops_nothing(tmp_path):
     def metric(pixels):
         if pixels.mean() < 10:

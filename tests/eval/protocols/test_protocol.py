@@ -23,6 +23,8 @@ def test_what_the_papers_state():
     assert (conord.splits.count, conord.splits.test, conord.splits.whole) == (10, 0.2, ("flive",))
     shamisa = load_protocol("shamisa")
     assert shamisa.measures == ("srcc", "plcc_mapped") and len(shamisa.sets) == 6
+    assert [shamisa.pixels_of(each) for each in shamisa.sets] == [None] * 5 + [{"shorter_side": 512}]
+    assert mr_iqa.pixels_of(mr_iqa.sets[3]) == {"most": 196608}
 
 
 def test_identity_changes_with_what_numbers_depend_on_and_not_with_words(tmp_path):
@@ -50,6 +52,7 @@ def test_identity_changes_with_what_numbers_depend_on_and_not_with_words(tmp_pat
         ("title: A\nsets: [{name: x}]\n", "needs the key 'about'"),
         ("title: A\nabout: b\nsets: [{name: x}]\nsummary: median\n", "Unknown summary 'median'"),
         ("title: A\nabout: b\nsets: [{name: x}]\npixels: {width: 3}\n", "Unknown key of `pixels`: 'width'"),
+        ("title: A\nabout: b\nsets: [{name: x, pixels: {size: 0}}]\n", "one of size, shorter_side, most"),
         ("title: A\nabout: b\nsets: [{name: x}]\npixels: 224\n", "one of size, shorter_side, most"),
         ("title: A\nabout: b\nsets: [{name: x}]\nsplits: {count: 0, test: 0.2}\n", "count of at least 1"),
         ("title: A\nabout: b\nsets: [{name: x}]\nsplits: {count: many, test: 0.2}\n", "count of at least 1"),
