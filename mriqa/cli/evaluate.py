@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from mriqa.cli.evaluate_protocol import Data, Leaks, Models, ProtocolName, Train, evaluate_protocol, the_manifest
+from mriqa.cli.evaluate_protocol import (
+    Data,
+    Leaks,
+    Models,
+    ProtocolName,
+    Train,
+    evaluate_protocol,
+    refuse_manifest_options,
+    the_manifest,
+)
 from mriqa.cli.exits import exit_by_errors, plain_errors, say
 from mriqa.cli.options import Overwrite, ScorerOptions, takes_scorer
 from mriqa.embedded.packaged import DEFAULT_MODEL
@@ -65,7 +74,11 @@ def evaluate(
     Exit code: 0 all images scored; 1 some have an error row; 2 nothing could be done.
     """
     if protocol is not None:
-        evaluate_protocol(protocol, models, out, data, train, leaks, manifest, image_root, overwrite, scorer)
+        refuse_manifest_options({
+            "--manifest": manifest, "--plot": plot, "--scale": scale, "--scale-low": scale_low,
+            "--scale-high": scale_high, "--scale-direction": scale_direction,
+        })  # fmt: skip
+        evaluate_protocol(protocol, models, out, data, train, leaks, image_root, overwrite, scorer)
         return
     manifest = the_manifest(manifest, models)
     from mriqa.manifest import read_manifest

@@ -53,14 +53,11 @@ def evaluate_protocol(
     data: Path,
     train: list[Path] | None,
     leaks: str,
-    manifest: Path | None,
     image_root: Path | None,
     overwrite: bool,
     options: ScorerOptions,
 ) -> None:
     """Evaluate the models under the protocol; exit code 1 where a picture has no score."""
-    if manifest is not None:
-        raise typer.BadParameter("give either --manifest or --protocol.")
     if out is None:
         raise typer.BadParameter("--protocol needs --out FOLDER for results.json and report.html.")
     from mriqa.eval.predictors import open_predictors
@@ -89,6 +86,13 @@ def evaluate_protocol(
     if failures:
         say(f"{failures} pictures have no score: {REPORT} gives the first reason of each model.")
         raise typer.Exit(1)
+
+
+def refuse_manifest_options(given: dict[str, object]) -> None:
+    """End the command where an option is given that a protocol's file states instead."""
+    for option, value in given.items():
+        if value is not None:
+            raise typer.BadParameter(f"{option} does not go with --protocol, whose file says what is measured and how.")
 
 
 def the_manifest(manifest: Path | None, models: list[str]) -> Path:

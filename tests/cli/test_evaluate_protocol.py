@@ -56,7 +56,8 @@ def test_pictures_without_a_score_are_counted(data):
     [
         (["--protocol", "mriqa", "--out", "o"], "Unknown protocol 'mriqa'"),
         (["--protocol", "embedded"], "needs --out FOLDER"),
-        (["--protocol", "embedded", "--manifest", "m.jsonl", "--out", "o"], "either --manifest or --protocol"),
+        (["--protocol", "embedded", "--manifest", "m.jsonl", "--out", "o"], "--manifest does not go with"),
+        (["--protocol", "embedded", "--scale", "0:100", "--out", "o"], "--scale does not go with --protocol"),
         (["--protocol", "koniq-official", "-m", "niqe", "--out", "o"], "pyiqa:niqe"),
         (["--model", "a"], "give --manifest FILE, or --protocol NAME"),
         (["--manifest", "m.jsonl", "--model", "a", "--model", "b"], "several models need --protocol"),
