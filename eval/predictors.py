@@ -219,6 +219,8 @@ class ScoresInFile:
         self._by_name: dict[str, float] = {}
         twice: set[str] = set()
         for record in read_records(path):
+            if record.problem:
+                raise PredictorError(f"Line {record.line} of {path} {record.problem.rstrip('.')}.")
             score = self._score(record.row, record.line)
             image = record.row.get("image")
             if record.row.get("id") not in (None, ""):

@@ -18,6 +18,7 @@ from ..metrics import FloatArray
 WIDTH, HEIGHT = 360, 300
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 40
 MOST_POINTS = 1500
+LONGEST_NAME = 30
 COLOURS = 7
 
 
@@ -119,7 +120,9 @@ def interval_chart(measure: str, rows: Sequence[tuple[str, int, float, float | N
     low, high = min(ends), max(ends)
     margin = max(0.02, 0.08 * (high - low))
     low, high = low - margin, high + margin
-    left, width, step = 190, 560, 24
+    names = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name, *_ in rows]
+    left = 16 + 6.5 * max(map(len, names))  # 11 px letters are about 6 wide
+    width, step = left + 280, 24
     height = TOP + step * len(rows) + 34
 
     def at(value: float) -> float:
@@ -131,17 +134,16 @@ def interval_chart(measure: str, rows: Sequence[tuple[str, int, float, float | N
         parts.append(f'<text x="{at(value):.1f}" y="{height - 18}" text-anchor="middle">{value:g}</text>')
     for place, (name, colour, value, least, most) in enumerate(rows):
         y = TOP + step * (place + 0.5)
-        text = name if len(name) <= 30 else f"{name[:29]}…"
-        parts.append(f'<text x="{left - 8}" y="{y + 4}" text-anchor="end">{escape(text)}</text>')
+        parts.append(f'<text x="{left - 8:g}" y="{y + 4}" text-anchor="end">{escape(names[place])}</text>')
         title = f"{name}: {value:.3f}" + ("" if least is None or most is None else f" ({least:.3f} to {most:.3f})")
         if least is not None and most is not None:
             parts.append(f'<line class="bar c{colour}" x1="{at(least):.1f}" x2="{at(most):.1f}" y1="{y}" y2="{y}"/>')
         spot = f'cx="{at(value):.1f}" cy="{y}" r="5"'
         parts.append(f'<circle class="mark c{colour}" {spot}><title>{escape(title)}</title></circle>')
-    parts.append(f'<text x="{(left + width) / 2}" y="{height - 3}" text-anchor="middle">{escape(measure)}</text>')
+    parts.append(f'<text x="{(left + width) / 2:g}" y="{height - 3}" text-anchor="middle">{escape(measure)}</text>')
     label = escape(f"{measure} of each model with its interval; the same numbers stand in the table below.")
     return (
-        f'<figure class="wide" tabindex="0"><svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">'
+        f'<figure class="wide"><svg viewBox="0 0 {width:g} {height}" role="img" aria-label="{label}">'
         f"{''.join(parts)}</svg></figure>"
     )
 

@@ -60,6 +60,12 @@ def test_a_bad_file_of_scores_is_one_sentence(tmp_path, text, words):
         open_predictors([f"csv:{tmp_path / 's.csv'}"], no_scorer)
 
 
+def test_a_broken_line_is_one_sentence(tmp_path):
+    (tmp_path / "s.jsonl").write_text('{"id": "a", "score": 1}\n{"id": \n')
+    with pytest.raises(PredictorError, match="Line 2 of .*s.jsonl"):
+        open_predictors([f"csv:{tmp_path / 's.jsonl'}"], no_scorer)
+
+
 def test_missing_things_are_named(tmp_path, monkeypatch):
     with pytest.raises(PredictorError, match="can't be read: No such file"):
         open_predictors([f"csv:{tmp_path / 'none.csv'}"], no_scorer)
