@@ -87,7 +87,7 @@ def open_predictors(specs: Sequence[str], load_scorer: LoadScorer) -> list[Predi
         if what in CLASSIC_METRICS:
             predictor: Predictor = CLASSIC_METRICS[what]()
         elif what == "niqe":
-            raise PredictorError("No package of NIQE in the registry runs: install pyiqa and name it as pyiqa:niqe.")
+            raise PredictorError("The package `niqe` lacks its model file and can't run: use pyiqa:niqe, with pyiqa.")
         elif separator and kind == "pyiqa":
             predictor = pyiqa_metric(rest)
         elif separator and kind == "csv":
