@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 from . import metrics
 from .metrics import FloatArray
+from .statistics.resampling import resampled
 
 SMALLEST = 2
-BLOCK = 2**20
-"""Numbers per bootstrap block: 8 MB of float64."""
+NOTHING = np.empty(0)
 
 MEASURES = ("srcc", "krcc", "plcc", "plcc_mapped", "rmse")
 
@@ -112,37 +111,14 @@ def _evaluate(
         "rmse": metrics.rmse(mapped, mos, mapped=False) if has_map else nan,
     }
     if resamples:
-        srcc_R, plcc_R = bootstrap(pred, mos, resamples, seed)
-        result["srcc_ci"], result["plcc_ci"] = _interval(srcc_R, confidence), _interval(plcc_R, confidence)
+        for name in ("srcc", "plcc"):
+            drawn_R = resampled(pred, mos, None, [name], resamples=resamples, seed=seed)[name] if enough else NOTHING
+            result[f"{name}_ci"] = _interval(drawn_R, confidence)
     if std_N is not None:
         known = ~np.isnan(std_N[parsed_N])
         outside = np.abs(mapped - mos)[known] > 2 * std_N[parsed_N][known]
         result["outlier_ratio"] = float(outside.mean()) if has_map and known.any() else nan
     return result
-
-
-def bootstrap(pred_N: FloatArray, mos_N: FloatArray, resamples: int, seed: int) -> tuple[FloatArray, FloatArray]:
-    """SRCC (R,) and PLCC (R,) of images drawn with replacement; NaN for a resample in which one side is constant."""
-    n = len(pred_N)
-    if n < SMALLEST:
-        return np.full(resamples, np.nan), np.full(resamples, np.nan)
-    rng = np.random.default_rng(seed)
-    per_block = max(1, BLOCK // n)
-    srcc_R, plcc_R = [], []
-    for start in range(0, resamples, per_block):
-        drawn_RN = rng.integers(n, size=(min(per_block, resamples - start), n))
-        pred_RN, mos_RN = pred_N[drawn_RN], mos_N[drawn_RN]
-        plcc_R.append(_row_correlation(pred_RN, mos_RN))
-        srcc_R.append(_row_correlation(rankdata(pred_RN, axis=1), rankdata(mos_RN, axis=1)))
-    return np.concatenate(srcc_R), np.concatenate(plcc_R)
-
-
-def _row_correlation(a_RN: FloatArray, b_RN: FloatArray) -> FloatArray:
-    constant_R = (np.ptp(a_RN, axis=1) == 0) | (np.ptp(b_RN, axis=1) == 0)
-    a_RN = a_RN - a_RN.mean(axis=1, keepdims=True)
-    b_RN = b_RN - b_RN.mean(axis=1, keepdims=True)
-    norm_R = np.sqrt((a_RN**2).sum(axis=1) * (b_RN**2).sum(axis=1))
-    return np.where(constant_R, np.nan, (a_RN * b_RN).sum(axis=1) / np.where(constant_R, 1.0, norm_R))
 
 
 def _interval(values_R: FloatArray, confidence: float) -> list[float]:

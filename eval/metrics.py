@@ -1,7 +1,7 @@
-"""How well predicted scores agree with human ones: SRCC, KRCC, PLCC and RMSE, as the IQA literature reports them.
+"""How well predicted scores agree with human ones: SRCC, KRCC, PLCC, RMSE and MAE, as the IQA literature reports them.
 
 PLCC is reported raw, and after the monotone mapping of the Video Quality Experts Group (VQEG), the four-parameter
-logistic f(x) = (β1 - β2) / (1 + exp(-(x - β3) / β4)) + β2; RMSE after the same mapping.
+logistic f(x) = (β1 - β2) / (1 + exp(-(x - β3) / β4)) + β2; RMSE and MAE after the same mapping.
 
 Every function takes `pred` and `mos` of equal length n >= 2, all finite: a prediction that did not parse must be left
 out by the caller, who then also reports how many there were (`evaluate.evaluate_scores` does both).
@@ -10,6 +10,7 @@ A correlation with a constant is undefined: NaN, with a warning.
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import numpy as np
@@ -21,6 +22,8 @@ from scipy.stats import kendalltau, rankdata
 FloatArray = npt.NDArray[np.float64]
 
 LOGISTIC_PARAMETERS = 4
+THINNED_FROM = 20_000
+"""Images from which on the fit begins with an evenly drawn part of them, of about this many."""
 
 
 def srcc(pred: npt.ArrayLike, mos: npt.ArrayLike) -> float:
@@ -71,6 +74,12 @@ def rmse(pred: npt.ArrayLike, mos: npt.ArrayLike, mapped: bool = True) -> float:
     return float(np.sqrt(np.mean(np.square((logistic_map(pred_N, mos_N) if mapped else pred_N) - mos_N))))
 
 
+def mae(pred: npt.ArrayLike, mos: npt.ArrayLike, mapped: bool = True) -> float:
+    """Mean absolute error in units of `mos`, after the logistic mapping unless told otherwise; arguments as `rmse`."""
+    pred_N, mos_N = checked(pred, mos)
+    return float(np.mean(np.abs((logistic_map(pred_N, mos_N) if mapped else pred_N) - mos_N)))
+
+
 def logistic(x: npt.ArrayLike, top: float, bottom: float, centre: float, width: float) -> FloatArray:
     """VQEG's four-parameter logistic: (β1 - β2) / (1 + exp(-(x - β3) / β4)) + β2, without overflow."""
     return (top - bottom) * expit((np.asarray(x, dtype=np.float64) - centre) / width) + bottom
@@ -85,26 +94,56 @@ def fit_logistic(pred: npt.ArrayLike, mos: npt.ArrayLike) -> tuple[float, float,
     Raises:
         ValueError: lengths differ, fewer than four values, or a value is not finite.
     """
+    fit = _fit(pred, mos)
+    if fit is None:
+        return None
+    (top, bottom, centre, width), (exponent, mean, std), _ = fit
+    return top, bottom, math.ldexp(mean + std * centre, exponent), math.ldexp(width * std, exponent)
+
+
+def logistic_map(pred: npt.ArrayLike, mos: npt.ArrayLike) -> FloatArray:
+    """Predictions (n,) mapped by the logistic fitted to `mos`; all NaN where there is no fit (see `fit_logistic`)."""
+    fit = _fit(pred, mos)
+    return np.full(np.shape(pred), np.nan) if fit is None else logistic(fit[2], *fit[0])
+
+
+def _fit(
+    pred: npt.ArrayLike, mos: npt.ArrayLike
+) -> tuple[tuple[float, float, float, float], tuple[int, float, float], FloatArray] | None:
+    """β of the standardised predictions; exponent, mean and deviation that standardise them; and these predictions.
+
+    Standardised, the fit is the same whatever the scale of the predictions, be it 1e-200 or an offset of 1e9.
+    """
     pred_N, mos_N = checked(pred, mos)
     if len(pred_N) < LOGISTIC_PARAMETERS:
         raise ValueError(f"The logistic mapping needs at least 4 images, got {len(pred_N)}; use mapped=False.")
     if _is_constant(pred_N, pred_N, "The logistic mapping"):
         return None
-    start = (mos_N.max(), mos_N.min(), pred_N.mean(), pred_N.std() / 4)
+    exponent = _exponent(pred_N)
+    share_N = np.ldexp(pred_N, -exponent)
+    mean, std = float(share_N.mean()), float(share_N.std())
+    z_N = (share_N - mean) / std
+    beta = np.array([mos_N.max(), mos_N.min(), 0.0, 0.25])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", OptimizeWarning)  # about the covariance of β, which nobody asks for
-            beta, _ = curve_fit(logistic, pred_N, mos_N, p0=start, maxfev=20_000)
+            if len(z_N) > THINNED_FROM:  # begin near the end: a step over a million images takes long
+                some = np.argsort(z_N)[:: len(z_N) // THINNED_FROM + 1]
+                beta, _ = curve_fit(logistic, z_N[some], mos_N[some], p0=beta, jac=_slopes, maxfev=20_000)
+            beta, _ = curve_fit(logistic, z_N, mos_N, p0=beta, jac=_slopes, maxfev=20_000, check_finite=False)
     except RuntimeError:
-        warnings.warn("The logistic mapping did not converge: mapped metrics are NaN.", stacklevel=3)
+        warnings.warn("The logistic mapping did not converge: mapped metrics are NaN.", stacklevel=4)
         return None
-    return tuple(map(float, beta))  # type: ignore[return-value]  # four of them
+    top, bottom, centre, width = map(float, beta)
+    return (top, bottom, centre, width), (exponent, mean, std), z_N
 
 
-def logistic_map(pred: npt.ArrayLike, mos: npt.ArrayLike) -> FloatArray:
-    """Predictions (n,) mapped by the logistic fitted to `mos`; all NaN where there is no fit (see `fit_logistic`)."""
-    beta = fit_logistic(pred, mos)
-    return np.full(np.shape(pred), np.nan) if beta is None else logistic(pred, *beta)
+def _slopes(z_N: FloatArray, top: float, bottom: float, centre: float, width: float) -> FloatArray:
+    """Derivatives (n, 4) of `logistic` by its parameters."""
+    distance_N = (z_N - centre) / width
+    share_N = expit(distance_N)
+    slope_N = (top - bottom) * share_N * (1 - share_N) / width
+    return np.stack([share_N, 1 - share_N, -slope_N, -slope_N * distance_N], axis=1)
 
 
 def as_vectors(pred: npt.ArrayLike, mos: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
@@ -141,5 +180,17 @@ def _is_constant(a: FloatArray, b: FloatArray, what: str) -> bool:
 def _pearson(a: FloatArray, b: FloatArray, what: str) -> float:
     if np.isnan(a).any() or _is_constant(a, b, what):  # NaN: a mapping that failed, which has warned
         return float("nan")
-    a, b = a - a.mean(), b - b.mean()
+    a, b = _centred(a), _centred(b)
     return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1.0, 1.0))
+
+
+def _centred(values: FloatArray) -> FloatArray:
+    """Less their mean, and of size about 1, so that squares neither overflow nor vanish."""
+    values = np.ldexp(values, -_exponent(values))
+    values = values - values.mean()
+    return np.ldexp(values, -_exponent(values))
+
+
+def _exponent(values: FloatArray) -> int:
+    """The power of two above all values: dividing by it rounds nothing."""
+    return int(np.frexp(np.abs(values).max())[1])

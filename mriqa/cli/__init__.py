@@ -14,8 +14,10 @@ from mriqa import __version__
 from mriqa.cli.card import card
 from mriqa.cli.data_sets import data
 from mriqa.cli.demo_page import demo
+from mriqa.cli.duel import gmad
 from mriqa.cli.evaluate import evaluate
 from mriqa.cli.find_leaks import audit_manifests
+from mriqa.cli.leaderboard import leaderboard
 from mriqa.cli.push import push
 from mriqa.cli.score import score
 from mriqa.cli.select import select
@@ -58,6 +60,8 @@ def version() -> None:
 
 app.command()(score)
 app.command("eval")(evaluate)
+app.command()(leaderboard)
+app.command()(gmad)
 app.add_typer(data, name="data")
 app.command("audit")(audit_manifests)
 app.command()(select)

@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from mriqa.cli.evaluate_protocol import (
+    Data,
+    Leaks,
+    Models,
+    ProtocolName,
+    Train,
+    evaluate_protocol,
+    refuse_manifest_options,
+    the_manifest,
+)
 from mriqa.cli.exits import exit_by_errors, plain_errors, say
 from mriqa.cli.options import Overwrite, ScorerOptions, takes_scorer
+from mriqa.embedded.packaged import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from mriqa.manifest import RatedImage
@@ -20,8 +31,17 @@ if TYPE_CHECKING:
 @takes_scorer
 def evaluate(
     *,
-    manifest: Annotated[Path, typer.Option(help="Images with human scores: .jsonl, .json, .csv or .parquet.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="JSON file for the measures.")] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="Images with human scores: .jsonl, .json, .csv or .parquet.")
+    ] = None,
+    protocol: ProtocolName = None,
+    data: Data = Path("data"),
+    train: Train = None,
+    leaks: Leaks = "refuse",
+    models: Models = [DEFAULT_MODEL],  # noqa: B006  # typer reads it, nobody writes to it
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="JSON file for the measures; with --protocol a folder.")
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Scatter plot of predicted against human scores, e.g. a.png.")
     ] = None,
@@ -38,7 +58,7 @@ def evaluate(
     scorer: ScorerOptions,
     overwrite: Overwrite = False,
 ) -> None:
-    """Score the images of a manifest and measure the agreement with its human scores.
+    """Score the images of a manifest, or of a protocol's data sets, and measure the agreement with people.
 
     Prints SRCC, PLCC and more. --out FILE.json also keeps them, and FILE.predictions.jsonl beside it the score of every
     image.
@@ -49,8 +69,18 @@ def evaluate(
 
       mriqa eval --manifest spaq.csv --scale 0:100 -m outputs/demo/model -o spaq.json --plot spaq.png
 
+      mriqa eval --protocol embedded -m default -m brisque -m piqe -o outputs/embedded
+
     Exit code: 0 all images scored; 1 some have an error row; 2 nothing could be done.
     """
+    if protocol is not None:
+        refuse_manifest_options({
+            "--manifest": manifest, "--plot": plot, "--scale": scale, "--scale-low": scale_low,
+            "--scale-high": scale_high, "--scale-direction": scale_direction,
+        })  # fmt: skip
+        evaluate_protocol(protocol, models, out, data, train, leaks, image_root, overwrite, scorer)
+        return
+    manifest = the_manifest(manifest, models)
     from mriqa.manifest import read_manifest
     from mriqa.progress import with_progress
     from mriqa.scoring.jobs.batch import write_scores

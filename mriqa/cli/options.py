@@ -79,6 +79,7 @@ PLACES = (
     "trust_remote_code",
 )  # fmt: skip
 """The order in a command's help, `--model` being its first option; see `takes_scorer`."""
+MODELS = "models"
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,8 @@ def takes_scorer(command: Callable[..., None]) -> Callable[..., None]:
     """The command with the options of a scorer beside its own; it gets them as its argument `scorer`.
 
     In the help they stand where `scorer` stands in the command's signature, in the order of `PLACES`. An option of the
-    command's own that has a name there takes that place: its own --batch-size instead of this one, or --overwrite.
+    command's own that has a name there takes that place: its own --batch-size instead of this one, or --overwrite. A
+    command that takes several models declares --model itself, as `models`; `scorer` is then of the first.
     """
     types = get_type_hints(ScorerOptions, include_extras=True)
     shared = {
@@ -168,6 +170,8 @@ def takes_scorer(command: Callable[..., None]) -> Callable[..., None]:
         for name, parameter in signature(command).parameters.items()
     }
     shared = {name: parameter for name, parameter in shared.items() if name not in own}
+    if MODELS in own:
+        del shared["model"]
 
     parameters: list[Parameter] = []
     for name, parameter in own.items():
@@ -177,11 +181,14 @@ def takes_scorer(command: Callable[..., None]) -> Callable[..., None]:
         elif name not in PLACES:
             parameters.append(parameter)
     n_required = sum(parameter.default is Parameter.empty for parameter in parameters)
-    parameters.insert(n_required, shared["model"])
+    if "model" in shared:
+        parameters.insert(n_required, shared["model"])
 
     @wraps(command)
     def with_scorer(**given: Any) -> None:
         options = {name: given.pop(name) for name in shared}
+        if MODELS in own:
+            options["model"] = given[MODELS][0]
         command(**given, scorer=ScorerOptions(**options))
 
     seen_by_typer: Any = with_scorer

@@ -1,0 +1,70 @@
+"""`mriqa eval --protocol` and `mriqa leaderboard` from the command line."""
+
+import json
+
+import pytest
+from small_protocol import write_data, write_protocol, write_scores
+from typer.testing import CliRunner
+
+from mriqa.cli import app
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def data(tmp_path):
+    write_data(tmp_path)
+    write_protocol(tmp_path)
+    return tmp_path
+
+
+def test_two_runs_and_their_leaderboard(data):
+    for name, noise in (("good", 0.2), ("poor", 2.0)):
+        scores = write_scores(data, f"{name}.csv", noise)
+        result = run("eval", "--protocol", data / "small.yaml", "-m", scores, "--data", data, "--out", data / name)
+        assert result.exit_code == 0, result.output
+        assert "SRCC" in result.output
+        assert json.loads((data / name / "results.json").read_text())["seed"] == 0
+    result = run("leaderboard", data / "good", data / "poor", "--out", data / "board.html")
+    assert result.exit_code == 0 and (data / "board.html").read_text().startswith("<!DOCTYPE html>")
+    assert run("leaderboard", data / "good", "--out", data / "board.html").exit_code == 2
+    refused = run("leaderboard", data / "none", "--out", data / "other.html")
+    assert refused.exit_code == 2 and "can't be read" in refused.output and not (data / "other.html").exists()
+
+
+def test_pictures_without_a_score_are_counted(data):
+    (data / "half.csv").write_text("id,score\n" + "".join(f"one-{k},{k}\n" for k in range(24)))
+    arguments = (
+        "--protocol",
+        data / "small.yaml",
+        "-m",
+        f"csv:{data / 'half.csv'}",
+        "--data",
+        data,
+        "-o",
+        data / "out",
+    )
+    result = run("eval", *arguments)
+    assert result.exit_code == 1 and "24 pictures have no score" in result.output
+    assert "No prediction parsed" in (data / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "arguments,words",
+    [
+        (["--protocol", "mriqa", "--out", "o"], "Unknown protocol 'mriqa'"),
+        (["--protocol", "embedded"], "needs --out FOLDER"),
+        (["--protocol", "embedded", "--manifest", "m.jsonl", "--out", "o"], "--manifest does not go with"),
+        (["--protocol", "embedded", "--scale", "0:100", "--out", "o"], "--scale does not go with --protocol"),
+        (["--protocol", "koniq-official", "-m", "niqe", "--out", "o"], "pyiqa:niqe"),
+        (["--model", "a"], "give --manifest FILE, or --protocol NAME"),
+        (["--manifest", "m.jsonl", "--model", "a", "--model", "b"], "several models need --protocol"),
+    ],
+)
+def test_refusals_are_one_sentence(arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run("eval", *arguments)
+    assert result.exit_code == 2 and words in " ".join(result.output.replace("│", " ").split())
+    assert not (tmp_path / "o").exists()
