@@ -30,6 +30,8 @@ from ..metrics import FloatArray
 from .intervals import LOWER_IS_BETTER, agreement, expanded_percentiles
 from .resampling import measures_on_resamples, resample_counts
 
+COUNTED = 20  # resamples
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -197,10 +199,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _bootstrap_p(difference_R: FloatArray, units: int) -> float:
-    """Two-sided p by inverting `expanded_percentiles`: the level at which the interval just reaches 0."""
+    """Two-sided p by inverting `expanded_percentiles`: the level at which the interval just reaches 0.
+
+    Where fewer than `COUNTED` resamples lie beyond 0 their share is too coarse, and the tail is that of the normal
+    distribution with the resamples' mean and deviation, if that is smaller.
+    """
     defined = difference_R[~np.isnan(difference_R)]
     below, above = int((defined <= 0).sum()) + 1, int((defined >= 0).sum()) + 1
-    tail = min(below, above, (len(defined) + 1) / 2) / (len(defined) + 1)
+    beyond = min(below, above, (len(defined) + 1) / 2)
+    tail = beyond / (len(defined) + 1)
+    if beyond < COUNTED and defined.std() > 0:
+        tail = min(tail, float(norm.sf(abs(defined.mean()) / defined.std())))
     return float(min(1.0, 2 * t.cdf(norm.ppf(tail) / math.sqrt(units / (units - 1)), units - 1)))
 
 

@@ -94,3 +94,19 @@ def test_many_models_are_corrected_together():
     assert [(each.a, each.b) for each in found] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert [each.p_holm for each in found] == pytest.approx(holm([each.p for each in found]))
     assert [each.better for each in found] == ["a", None, "b"]
+
+
+def test_p_goes_on_where_no_resample_lies_beyond_zero():
+    """Against the normal distribution itself: resamples whose mean is z deviations from 0, by 1,000 and by 100,000."""
+    from scipy.stats import norm, t
+
+    from mriqa.eval.statistics.paired import _bootstrap_p
+
+    drawn = np.random.default_rng(0).standard_normal(100_000)
+    units = 26
+    for z in (1.0, 2.0, 3.0, 4.0, 6.0):
+        expected = 2 * t.cdf(-z / np.sqrt(units / (units - 1)), units - 1)
+        assert norm.sf(z) > 0
+        for count in (1_000, 100_000):
+            found = _bootstrap_p(drawn[:count] + z, units)
+            assert 0.6 * expected < found < 1.7 * expected, (z, count, found, expected)
