@@ -11,6 +11,7 @@
 | `swin_b`           | Swin-B, stages 1 to 4 averaged, in a row (PreSTA's default)           | 1,920 | downloaded |
 | `timm:NAME`        | any timm model that gives feature maps, in the same way               |       | downloaded |
 | `vlm:FOLDER`       | what the language model of a VLM is shown of the picture, averaged    |       | its own    |
+| `shamisa:FOLDER`   | what recipes/shamisa.py learned, of five crops at full and half size  |       | its own    |
 | `FILE.py:FUNCTION` | a function of your own: a list of RGB pictures to an array (B, D)     |       |            |
 """
 
