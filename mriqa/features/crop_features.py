@@ -72,11 +72,16 @@ def load_crop_encoder(name: str, look: str = TWO_SIZES, crop: int = CROP, device
         raise FeatureError(f"Crops must have a side of at least 1 pixel, not {crop}.")
     if look == WHOLE:
         return CropEncoder(load_encoder(name, device), places=1)
+    return two_sizes(load_single_crop_encoder(name, device), crop)
+
+
+def load_single_crop_encoder(name: str, device: str | None = None) -> Encoder:
+    """The encoder of that name for crops that somebody else takes. Raises as `load_encoder`."""
     if name.startswith("shamisa:"):  # which by itself sees crops of two sizes already
         from mriqa.features.shamisa_encoder import load_shamisa_crops
 
-        return two_sizes(load_shamisa_crops(name.removeprefix("shamisa:"), device), crop)
-    return two_sizes(load_encoder(name, device), crop)
+        return load_shamisa_crops(name.removeprefix("shamisa:"), device)
+    return load_encoder(name, device)
 
 
 def two_sizes(encoder: Encoder, crop: int = CROP) -> CropEncoder:
