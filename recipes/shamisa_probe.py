@@ -21,6 +21,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -80,6 +81,10 @@ class ProbeOptions:
     )
     crop: int = field(default=CROP, metadata={"help": "Side of the crops in pixels."})
     splits: int = field(default=RANDOM_SPLITS, metadata={"help": "How many of the ten splits to use."})
+    standardise: bool = field(
+        default=False,
+        metadata={"help": "Divide features by their deviation first, for encoders without unit features."},
+    )
     cross_on: str = field(default="test", metadata={"help": "Another data set's pictures to test on: test or all."})
     save: bool = field(default=False, metadata={"help": "Save a probe of the first data set beside the encoders."})
     output: str = field(default="outputs/shamisa_probe", metadata={"help": "Folder to write to."})
@@ -95,6 +100,8 @@ class ProbeOptions:
                 raise SettingsError(f"--{name} is one of {', '.join(known)}, not {value!r}.")
         if not 1 <= self.splits <= RANDOM_SPLITS:
             raise SettingsError(f"--splits is a number from 1 to {RANDOM_SPLITS}, not {self.splits}.")
+        if self.save and self.standardise:
+            raise SettingsError("A probe is saved for features as they are: leave out --standardise or --save.")
         if self.save and (self.look != TWO_SIZES or not all(name.startswith("shamisa:") for name in self.encoders)):
             raise SettingsError("--save true is for encoders shamisa:FOLDER and the look two_sizes.")
 
@@ -232,7 +239,8 @@ def probe_encoder(encoder: CropEncoder, sets: Sequence[DataSet], options: ProbeO
         return crop_features(images, encoder, before=before, cache=options.cache, batch_size=options.batch_size)
 
     features = {own.name: features_of([row.image for row in own.rows], own.before) for own in sets}
-    probes = {own.name: probe_data_set(features[own.name], own.scores, own.splits, metrics.srcc) for own in sets}
+    choose = partial(probe_data_set, srcc=metrics.srcc, standardise=options.standardise)
+    probes = {own.name: choose(features[own.name], own.scores, own.splits) for own in sets}
     results: dict[str, Any] = {
         "no_reference": {
             own.name: measured(probes[own.name], features[own.name], own.scores, own.splits) for own in sets
@@ -245,7 +253,7 @@ def probe_encoder(encoder: CropEncoder, sets: Sequence[DataSet], options: ProbeO
             unique = list(dict.fromkeys(own.references))
             places = [unique.index(path) for path in own.references]
             differences = np.abs(features_of(unique, own.before)[places] - features[own.name])
-            probed = probe_data_set(differences, own.scores, own.splits, metrics.srcc)
+            probed = choose(differences, own.scores, own.splits)
             results["full_reference"][own.name] = measured(probed, differences, own.scores, own.splits)
     if options.save:
         first = sets[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mriqa.features.encoder import Encoder, FeatureError, callable_encoder
 
-ENCODERS = ("lite0", "lite0_quality", "resnet50", "swin_b")
+ENCODERS = ("lite0", "lite0_quality", "brisque", "resnet50", "swin_b")
 TIMM_NAMES = {"resnet50": "resnet50", "swin_b": "swin_base_patch4_window7_224"}
 
 
@@ -30,6 +30,10 @@ def load_encoder(name: str, device: str | None = None) -> Encoder:
         >>> load_encoder("lite0").name
         'lite0'
     """
+    if name == "brisque":
+        from mriqa.features.brisque import brisque_encoder
+
+        return brisque_encoder()
     from mriqa.features import convolutional
 
     if name == "lite0":

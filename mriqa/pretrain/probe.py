@@ -111,6 +111,7 @@ def probe_data_set(
     splits: Sequence[Split],
     srcc: Agreement,
     alphas: npt.ArrayLike = ALPHAS,
+    standardise: bool = False,
 ) -> ProbedSet:
     """Choose α by the validation parts, and fit each split's training part with it.
 
@@ -120,6 +121,8 @@ def probe_data_set(
         splits: parts of the data set, such as `content_splits`.
         srcc: rank correlation of predictions and scores; NaN counts as the worst.
         alphas: penalties to choose from, above 0.
+        standardise: divide features by their deviation over the training rows first, for features that are not, as
+            those of a pretrained encoder are, of unit length.
 
     Raises:
         PretrainError: shapes that do not fit, no splits, or a part of fewer than two pictures.
@@ -130,7 +133,10 @@ def probe_data_set(
     alphas_A = np.asarray(alphas, dtype=np.float64)
     paths, agreements = [], []
     for split in splits:
-        weights_AF, intercepts_A = ridge_path(*_rows(features[split.train], scores_N[split.train]), alphas_A)
+        rows_RF, scores_R = _rows(features[split.train], scores_N[split.train])
+        spread_F = _spread(rows_RF) if standardise else np.ones(rows_RF.shape[1], dtype=rows_RF.dtype)
+        weights_AF, intercepts_A = ridge_path(rows_RF / spread_F, scores_R, alphas_A)
+        weights_AF = weights_AF / spread_F
         predicted_nA = features[split.val].mean(axis=1, dtype=np.float64) @ weights_AF.T + intercepts_A
         agreements.append([srcc(predicted_n, scores_N[split.val]) for predicted_n in predicted_nA.T])
         paths.append((weights_AF, intercepts_A))
@@ -148,6 +154,12 @@ def fit_probe(features_NVF: npt.ArrayLike, scores: npt.ArrayLike, alpha: float) 
         raise PretrainError(f"The penalty of a probe must be a number above 0, not {alpha}.")
     weights_AF, intercepts_A = ridge_path(*_rows(features, scores_N), [alpha])
     return RidgeProbe(weights_AF[0], float(intercepts_A[0]), alpha)
+
+
+def _spread(rows_RF: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """Deviation (F,) of each feature, 1 where it is constant."""
+    spread_F = rows_RF.std(axis=0)
+    return np.where(spread_F > 0, spread_F, 1)
 
 
 def _rows(features_NVF: npt.NDArray[np.floating], scores_N: FloatArray) -> tuple[npt.NDArray[np.floating], FloatArray]:

@@ -66,6 +66,22 @@ def test_the_median_over_splits_by_a_plain_loop():
         assert probe.weights_F == pytest.approx(coefficients, abs=1e-6)  # features are float32
 
 
+def test_standardised_features_by_scikit_learn():
+    from sklearn.preprocessing import StandardScaler
+
+    rng = np.random.default_rng(2)
+    features = rng.normal(size=(40, 2, 3)) * [1e-3, 1.0, 1e3] + 5
+    scores = features.mean(axis=1) @ [500, 0.1, 1e-3]
+    split = Split(np.arange(25), np.arange(25, 40), np.arange(25, 40))
+    (probe,) = probe_data_set(features, scores, [split], srcc, [2.0], standardise=True).probes
+    scaler = StandardScaler().fit(features[split.train].reshape(-1, 3))
+    ridge = Ridge(2.0, solver="svd").fit(
+        scaler.transform(features[split.train].reshape(-1, 3)), np.repeat(scores[split.train], 2)
+    )  # fmt: skip
+    wanted = ridge.predict(scaler.transform(features[split.val].mean(axis=1)))
+    assert probe.scores(features[split.val]) == pytest.approx(wanted, abs=1e-9)
+
+
 def test_splits_keep_contents_apart():
     contents = [f"c{place % 29}" for place in range(290)]
     splits = content_splits(contents)
