@@ -37,7 +37,7 @@ Model = Annotated[
         "--model",
         "-m",
         show_default=False,
-        help="Folder of a saved model or adapter, or a hub name. Default: the small model that comes with mriqa.",
+        help="Folder of a saved model, adapter or probe, or a hub name. Default: the small model in the package.",
     ),
 ]
 Readout = Annotated[
