@@ -11,6 +11,7 @@ from PIL import Image
 from mriqa.errors import UserError
 
 COUNTS = (1, 5)
+LONGEST = 8  # times as long as wide, of a picture that has to be enlarged
 
 
 class ViewError(UserError, ValueError):
@@ -66,3 +67,18 @@ def views(image: Image.Image, settings: ViewSettings) -> list[Image.Image]:
     centre, corners = (right // 2, bottom // 2), [(0, 0), (right, 0), (0, bottom), (right, bottom)]
     places = [centre] if settings.count == 1 else dict.fromkeys([*corners, centre])
     return [image.crop((left, top, left + width, top + height)) for left, top in places]
+
+
+def enlarged(image: Image.Image, side: int) -> Image.Image:
+    """The picture, enlarged (bicubic) until no side is shorter than `side`: a black border would be seen as a fault.
+
+    Of a strip more than eight times as long as wide only the middle is, as 1 × 60,000 pixels would become gigabytes.
+    """
+    if min(image.size) >= side:
+        return image
+    longest = LONGEST * min(image.size)
+    left, top = (max(0, (length - longest) // 2) for length in image.size)
+    image = image.crop((left, top, left + min(longest, image.width), top + min(longest, image.height)))
+    scale = side / min(image.size)
+    size = (max(side, round(image.width * scale)), max(side, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.BICUBIC)

@@ -10,13 +10,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import wraps
 from inspect import Parameter, Signature, signature
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
 from mriqa.cli.exits import plain_errors
 from mriqa.embedded.packaged import DEFAULT_MODEL
-from mriqa.scoring.backend_table import BACKENDS
+from mriqa.models import PROBE_FILE
+from mriqa.scoring.backend_table import BACKENDS, DEFAULT_BACKEND
 from mriqa.scoring.readout_table import READOUT_NAMES
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ Model = Annotated[
         "--model",
         "-m",
         show_default=False,
-        help="Folder of a saved model or adapter, or a hub name. Default: the small model that comes with mriqa.",
+        help="Folder of a saved model, adapter or probe, or a hub name. Default: the small model in the package.",
     ),
 ]
 Readout = Annotated[
@@ -101,7 +103,7 @@ class ScorerOptions:
     structured: bool = False
     max_new_tokens: int | None = None
     head: str | None = None
-    backend: str = "transformers"
+    backend: str = DEFAULT_BACKEND
     backend_options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -120,12 +122,13 @@ class ScorerOptions:
         """The scorer. Ends the command where there is no such answer format; raises what `from_pretrained` does."""
         answer_format = self.load_format()
 
-        from transformers.utils import logging
-
         from mriqa.scoring.scorer import Scorer
 
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
+        if not (Path(self.model).expanduser() / PROBE_FILE).is_file():  # which is read without transformers
+            from transformers.utils import logging
+
+            logging.set_verbosity_error()
+            logging.disable_progress_bar()
         scorer = Scorer.from_pretrained(
             self.model,
             self.readout,

@@ -16,7 +16,7 @@ import typer
 
 from mriqa.cli.exits import plain_errors, say, terminated_in_order
 from mriqa.cli.options import BackendName, Overwrite, ScorerOptions, takes_scorer
-from mriqa.scoring.backend_table import BACKENDS
+from mriqa.scoring.backend_table import BACKENDS, DEFAULT_BACKEND
 
 if TYPE_CHECKING:
     from mriqa.scoring.jobs.runner import Engine, Outcome
@@ -66,7 +66,7 @@ def score(
     backend: Annotated[
         BackendName,
         typer.Option(help="Where the model runs: here by transformers or vLLM, or on an OpenAI-compatible server."),
-    ] = "transformers",
+    ] = DEFAULT_BACKEND,
     server: Annotated[
         str, typer.Option(metavar="URL", help="Address of the server up to /v1. Its key: OPENAI_API_KEY.")
     ] = "http://127.0.0.1:8000/v1",

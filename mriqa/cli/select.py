@@ -51,7 +51,9 @@ def select(
     ] = None,
     encoder: Annotated[
         str,
-        typer.Option(help="Features: lite0, resnet50, swin_b, timm:NAME, vlm:FOLDER or FILE.py:FUNCTION."),
+        typer.Option(
+            help="Features: lite0, resnet50, swin_b, timm:NAME, vlm:FOLDER, shamisa:FOLDER or FILE.py:FUNCTION."
+        ),
     ] = "lite0",
     quality_encoder: Annotated[str, typer.Option(help="Quality features for q_diverse, likewise.")] = "lite0_quality",
     scale: Annotated[

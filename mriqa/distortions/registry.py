@@ -56,7 +56,21 @@ TABLE = (
     _kadid(spatial.color_block, identity=0.0),
     _kadid(sharpness_contrast.high_sharpen, identity=0.0),
     _kadid(sharpness_contrast.contrast_change, identity=-0.2, levels=(0.3, 0.15, 0.0, -0.4, -0.6)),
-)
+    # Outside KADID-10k: one sign each of its two signed distortions, so that they grow with the level, and ARNIQA's
+    # non-linear contrast. The published levels of `contrast_down` pass through the identity; here they go away from it.
+    Distortion("mean_shift_up", "brightness", brightness.mean_shift_up, 0.0, (0.0, 0.08, 0.115, 0.15, 0.185)),
+    Distortion("mean_shift_down", "brightness", brightness.mean_shift_down, 0.0, (0.0, 0.08, 0.115, 0.15, 0.185)),
+    Distortion(
+        "contrast_up", "sharpness_contrast", sharpness_contrast.contrast_up, -0.2, (0.0, 0.15, 0.3, 0.4, 0.6)
+    ),
+    Distortion(
+        "contrast_down", "sharpness_contrast", sharpness_contrast.contrast_down, -0.2, (-0.2, -0.3, -0.4, -0.5, -0.6)
+    ),
+    Distortion(
+        "nonlinear_contrast", "sharpness_contrast", sharpness_contrast.nonlinear_contrast, 0.5,
+        (0.4, 0.3, 0.2, 0.1, 0.05),
+    ),
+)  # fmt: skip
 
 DISTORTIONS: dict[str, Distortion] = {distortion.name: distortion for distortion in TABLE}
 NAMES: tuple[str, ...] = tuple(name for name in DISTORTIONS if name in level_tables())

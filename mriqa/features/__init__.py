@@ -7,10 +7,12 @@
 |--------------------|-----------------------------------------------------------------------|-------|------------|
 | `lite0`            | EfficientNet-Lite0, each stage from stride 4 on averaged, in a row    | 496   | installed  |
 | `lite0_quality`    | mean and spread of the cell statistics of its middle stages           | 544   | installed  |
+| `brisque`          | BRISQUE: fits to local contrasts and neighbours, at two sizes         | 36    | none       |
 | `resnet50`         | ResNet-50, layers 1 to 4 averaged, in a row (as PreSTA does)          | 3,840 | downloaded |
 | `swin_b`           | Swin-B, stages 1 to 4 averaged, in a row (PreSTA's default)           | 1,920 | downloaded |
 | `timm:NAME`        | any timm model that gives feature maps, in the same way               |       | downloaded |
 | `vlm:FOLDER`       | what the language model of a VLM is shown of the picture, averaged    |       | its own    |
+| `shamisa:FOLDER`   | what recipes/shamisa.py learned, of five crops at full and half size  |       | its own    |
 | `FILE.py:FUNCTION` | a function of your own: a list of RGB pictures to an array (B, D)     |       |            |
 """
 
@@ -22,6 +24,7 @@ _EXPORTS = {
     "ENCODERS": "encoders",
     "Encoder": "encoder",
     "FeatureError": "encoder",
+    "brisque_encoder": "brisque",
     "callable_encoder": "encoder",
     "extract": "extraction",
     "lite_encoder": "convolutional",

@@ -1,4 +1,4 @@
-"""Find an encoder by name: those of the table in `mriqa.features`, any timm model, any VLM, a function in a file."""
+"""Find an encoder by name: those of the table in `mriqa.features`, timm's, a VLM's, a pretrained one, a function."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mriqa.features.encoder import Encoder, FeatureError, callable_encoder
 
-ENCODERS = ("lite0", "lite0_quality", "resnet50", "swin_b")
+ENCODERS = ("lite0", "lite0_quality", "brisque", "resnet50", "swin_b")
 TIMM_NAMES = {"resnet50": "resnet50", "swin_b": "swin_base_patch4_window7_224"}
 
 
@@ -17,17 +17,23 @@ def load_encoder(name: str, device: str | None = None) -> Encoder:
     """The encoder of that name.
 
     Args:
-        name: one of `ENCODERS`, "timm:NAME", "vlm:FOLDER" (or a hub name), or "path/to/file.py:function".
+        name: one of `ENCODERS`, "timm:NAME", "vlm:FOLDER" or "shamisa:FOLDER" (or hub names), or
+            "path/to/file.py:function".
         device: of the computation; the accelerator if there is one.
 
     Raises:
         FeatureError: there is no such encoder, or its weights can't be had.
         ModelError: there is no such vision-language model.
+        PretrainError: there is no such pretrained encoder.
 
     Example:
         >>> load_encoder("lite0").name
         'lite0'
     """
+    if name == "brisque":
+        from mriqa.features.brisque import brisque_encoder
+
+        return brisque_encoder()
     from mriqa.features import convolutional
 
     if name == "lite0":
@@ -48,7 +54,8 @@ def load_encoder(name: str, device: str | None = None) -> Encoder:
     if file.endswith(".py"):
         return _from_file(Path(file), function)
     raise FeatureError(
-        f"Unknown encoder {name!r}; choose one of {', '.join(ENCODERS)}, timm:NAME, vlm:FOLDER or FILE.py:FUNCTION."
+        f"Unknown encoder {name!r}; choose one of {', '.join(ENCODERS)}, timm:NAME, vlm:FOLDER, shamisa:FOLDER "
+        "or FILE.py:FUNCTION."
     )
 
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import torch
 from PIL import Image
 
-from mriqa.features.encoder import Encoder, digest
+from mriqa.features.encoder import Encoder, digest, in_groups_of_shape
 from mriqa.pretrain.quality_encoder import load_quality_encoder
-from mriqa.pretrain.tiny_batches import enlarged, pixels
-from mriqa.views import ViewSettings, views
+from mriqa.pretrain.tiny_batches import pixels
+from mriqa.views import ViewSettings, enlarged, views
 
 
 def load_shamisa_encoder(source: str, device: str | None = None) -> Encoder:
@@ -37,3 +37,20 @@ def load_shamisa_encoder(source: str, device: str | None = None) -> Encoder:
 
     key = digest("shamisa", crop, network.about, weights=network.state_dict())
     return Encoder(f"shamisa:{source}", key, encode, prepare)
+
+
+def load_shamisa_crops(source: str, device: str | None = None) -> Encoder:
+    """The encoder of a folder or Hub repository for crops that somebody else takes, D unit features of each.
+
+    Raises PretrainError where there is none.
+    """
+    place = torch.device(device) if device else torch.accelerator.current_accelerator() or torch.device("cpu")
+    network, _ = load_quality_encoder(source)
+    network.to(place)
+
+    @torch.no_grad()
+    def encode(crops: list[torch.Tensor]) -> torch.Tensor:
+        return in_groups_of_shape(crops, lambda crops_BCHW: network(crops_BCHW.to(place)).cpu())
+
+    key = digest("shamisa crops", network.about, weights=network.state_dict())
+    return Encoder(f"shamisa:{source}", key, encode, pixels)

@@ -10,6 +10,8 @@ was chosen. The pieces, each usable alone:
 | relation graphs, targets, mixture and losses | graphs/                       |
 | what is trained, and the run                 | pretraining_objective.py, pretraining_run.py |
 | the encoder, and the folder that keeps it    | quality_encoder.py            |
+| quality read from its features, and kept     | probe.py, saved_probe.py      |
+| t-SNE and UMAP of its features               | feature_maps.py               |
 """
 
 from __future__ import annotations

@@ -12,9 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mriqa.distortions import brightness, distort, sharpness_contrast
+from mriqa.distortions import DISTORTIONS, distort
 from mriqa.distortions.draws import ImageSeeds
-from mriqa.distortions.levels import level_tables
 
 CATEGORIES: dict[str, tuple[tuple[str, ...], ...]] = {
     "blur": (("gaussian_blur",), ("lens_blur",), ("motion_blur",)),
@@ -30,22 +29,13 @@ CATEGORIES: dict[str, tuple[tuple[str, ...], ...]] = {
 DISTORTION_NAMES = tuple(name for types in CATEGORIES.values() for signs in types for name in signs)
 CATEGORY_OF = {name: category for category, types in CATEGORIES.items() for signs in types for name in signs}
 
-# KADID-10k has none of these as a function that grows with its level. Parameters of levels 1 to 5; those of
-# `contrast_down` are chosen, in equal steps from the identity, as the published ones pass through it on the way.
-OUTSIDE_REGISTRY = {
-    "mean_shift_up": (brightness.mean_shift_up, (0.0, 0.08, 0.115, 0.15, 0.185)),
-    "mean_shift_down": (brightness.mean_shift_down, (0.0, 0.08, 0.115, 0.15, 0.185)),
-    "contrast_up": (sharpness_contrast.contrast_up, (0.0, 0.15, 0.3, 0.4, 0.6)),
-    "contrast_down": (sharpness_contrast.contrast_down, (-0.2, -0.3, -0.4, -0.5, -0.6)),
-    "nonlinear_contrast": (sharpness_contrast.nonlinear_contrast, (0.4, 0.3, 0.2, 0.1, 0.05)),
-}
 ROUNDED = ("jpeg", "quantization")
 """Distortions that round their parameter: two severities may give the same image."""
 
 
 def level_parameters(name: str) -> tuple[float, ...]:
     """The distortion's own parameter at levels 1 to 5."""
-    return OUTSIDE_REGISTRY[name][1] if name in OUTSIDE_REGISTRY else level_tables()[name].parameters
+    return DISTORTIONS[name].levels
 
 
 def parameter_at(name: str, severity_B: Tensor) -> Tensor:
@@ -68,7 +58,4 @@ def effective_severity(name: str, severity_B: Tensor) -> Tensor:
 
 def distort_at(images_B3HW: Tensor, name: str, severity_B: Tensor, seeds: ImageSeeds) -> Tensor:
     """Images (B, 3, H, W) in [0, 1] after the distortion at severities λ (B,)."""
-    if name in OUTSIDE_REGISTRY:
-        function, _ = OUTSIDE_REGISTRY[name]
-        return function(images_B3HW, parameter_at(name, severity_B).to(images_B3HW), seeds)
     return distort(images_B3HW, name, (0.2 + 0.8 * severity_B).clamp(max=1).to(images_B3HW), seeds)

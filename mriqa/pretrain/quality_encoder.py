@@ -21,10 +21,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mriqa.files import replacing
+from mriqa.models import ENCODER_FILE
 from mriqa.pretrain.graphs.layout import PretrainError
 
 FORMAT = "mriqa-shamisa-1"
-ABOUT_FILE, WEIGHTS_FILE, CARD_FILE = "shamisa.json", "model.safetensors", "README.md"
+ABOUT_FILE, WEIGHTS_FILE, CARD_FILE = ENCODER_FILE, "model.safetensors", "README.md"
 LITE0 = "lite0"
 RANDOM, IMAGENET = "random", "imagenet"
 
@@ -162,7 +163,7 @@ def encoder_folder(source: str | Path) -> Path:
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
         try:
-            return Path(snapshot_download(source, allow_patterns=[ABOUT_FILE, WEIGHTS_FILE, CARD_FILE]))
+            return Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors", CARD_FILE]))
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
             raise PretrainError(
                 f"There is no folder {source}, and no encoder of that name could be fetched from the hub (check the "

@@ -24,6 +24,7 @@ from mriqa.manifest.formats import SUFFIXES, stream_records
 from mriqa.pretrain.compositions import Compositions, CompositionSettings, draw_compositions, stacked
 from mriqa.pretrain.graphs.layout import Layout, PretrainError
 from mriqa.pretrain.trajectories import distorted_images
+from mriqa.views import enlarged
 
 WHEELS = "wheels"
 IMAGE_KEYS = ("image", "image_path", "path")
@@ -204,15 +205,6 @@ def seed_of(*numbers: int) -> int:
 def _half(picture: Image.Image) -> Image.Image:
     """At half its size, sides rounded down."""
     size = (max(1, picture.width // 2), max(1, picture.height // 2))
-    return picture.resize(size, Image.Resampling.BICUBIC)
-
-
-def enlarged(picture: Image.Image, side: int) -> Image.Image:
-    """The picture, enlarged until no side is shorter than `side`: a black border would be learned as a distortion."""
-    if min(picture.size) >= side:
-        return picture
-    scale = side / min(picture.size)
-    size = (max(side, round(picture.width * scale)), max(side, round(picture.height * scale)))
     return picture.resize(size, Image.Resampling.BICUBIC)
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mriqa.models import PROBE_FILE, ModelError
 
 if TYPE_CHECKING:
     from mriqa.scoring.backend import Backend, ModelSource, Wanted
@@ -35,7 +38,9 @@ BACKENDS: dict[str, BackendEntry] = {
     "server": BackendEntry(
         "mriqa.scoring.server_backend", options=("url", "concurrency", "timeout", "retries"), holds_model=False
     ),
+    "probe": BackendEntry("mriqa.features.probe_backend", batch_size=8),
 }
+DEFAULT_BACKEND = "transformers"
 
 
 def backend_entry(name: str) -> BackendEntry:
@@ -43,6 +48,21 @@ def backend_entry(name: str) -> BackendEntry:
     if name not in BACKENDS:
         raise ValueError(f"There is no backend {name!r}; choose one of {', '.join(BACKENDS)}.")
     return BACKENDS[name]
+
+
+def backend_for(folder: Path, name: str) -> str:
+    """The backend of that name, or the probe's where the folder is that of an encoder with a probe beside it.
+
+    Raises ValueError where there is no such backend, ModelError where another is asked for than can read the folder.
+    """
+    backend_entry(name)
+    if (folder / PROBE_FILE).is_file() == (name == "probe"):
+        return name
+    if name == DEFAULT_BACKEND:
+        return "probe"
+    if name == "probe":
+        raise ModelError(f"{folder} holds no {PROBE_FILE}, which the probe backend reads: name another backend.")
+    raise ModelError(f"{folder} is an encoder with a probe, which {name} does not run: leave the backend out.")
 
 
 def open_backend(name: str, source: ModelSource, wanted: Wanted) -> Backend:

@@ -19,7 +19,7 @@ from mriqa.embedded.packaged import DEFAULT_MODEL
 from mriqa.images import ImageError, load_image
 from mriqa.models import SETTINGS_FILE, ModelError, ScoringSettings, load_scoring_settings, model_folder
 from mriqa.scoring.backend import Backend, ModelSource, Wanted
-from mriqa.scoring.backend_table import backend_entry, open_backend
+from mriqa.scoring.backend_table import DEFAULT_BACKEND, backend_entry, backend_for, open_backend
 from mriqa.scoring.reading import Distribution, Reading, ReadoutError, distribution, summarise
 from mriqa.scoring.readout_table import check_readout, make_readout
 from mriqa.scoring.second_opinion import Head
@@ -133,14 +133,15 @@ class Scorer:
         answer_format: AnswerFormat | str | Path | None = None,
         views: ViewSettings | Mapping[str, Any] | None = None,
         trust_remote_code: bool = False,
-        backend: str = "transformers",
+        backend: str = DEFAULT_BACKEND,
         backend_options: Mapping[str, Any] | None = None,
         head: str | None = None,
         **options: Any,
     ) -> Scorer:
         """Load the model in a folder or hub repository and score with the prompt and the views saved beside it.
 
-        The default is the small model that comes with the package.
+        The default is the small model that comes with the package. The folder of a pretrained encoder with a probe
+        beside it (recipes/shamisa_probe.py) scores likewise, by the backend "probe", without answers.
 
         `answer_format` (an AnswerFormat, a bundled name or a YAML file) and `views` replace the saved ones. `options`
         are those of `Scorer`: batch_size, samples, temperature, max_new_tokens, seed, structured, distributions. `head`
@@ -158,6 +159,8 @@ class Scorer:
             raise ReadoutError(f'A head reads hidden states, which the backend "{backend}" keeps: use "transformers".')
         # A server's model may have a name that is no folder here.
         folder = model_folder(path, head) if entry.holds_model or Path(path).is_dir() else Path(path)
+        if entry.holds_model:
+            backend = backend_for(folder, backend)
         saved = load_scoring_settings(folder)
         if saved is not None:
             answer_format = answer_format or saved.answer_format

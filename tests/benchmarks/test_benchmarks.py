@@ -13,10 +13,10 @@ import pytest
 KEYS = {"name", "ours", "baseline", "baseline_name", "ratio", "unit", "settings"}
 
 
-def quick(repository: Path, script: str, tmp_path: Path) -> dict[str, dict[str, Any]]:
+def quick(repository: Path, script: str, tmp_path: Path, *more: str) -> dict[str, dict[str, Any]]:
     """The results of a quick run, by name."""
     file = tmp_path / "results.json"
-    command = [sys.executable, str(repository / "benchmarks" / script), "--quick", "--json", str(file)]
+    command = [sys.executable, str(repository / "benchmarks" / script), "--quick", "--json", str(file), *more]
     run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     results = json.loads(file.read_text())
@@ -79,3 +79,15 @@ def test_graphs_as_edges_agree_with_matrices_in_less_memory(repository: Path, tm
     parts = results["shamisa/graphs and losses"]["settings"]["milliseconds"]
     assert set(parts) == {"distorting", "encoder", "graphs", "losses"} and all(span > 0 for span in parts.values())
     assert "shamisa/distorting" in results
+
+
+def test_distortions_agree_with_those_one_by_one_and_elsewhere(repository: Path, tmp_path: Path) -> None:
+    chosen = ["lens_blur", "jpeg", "white_noise", "compositions"]
+    results = quick(repository, "distortions.py", tmp_path, "--only", *chosen)
+    for name in chosen:
+        for threads in (1, 2):
+            assert results[f"distortions/{name}/{threads} threads"]["settings"]["mean_difference"] < 1e-4
+    for name in ("lens_blur/SciPy", "jpeg/Pillow"):
+        assert results[f"distortions/{name}"]["settings"]["mean_difference"] < 1e-4
+    settings = results["distortions/white_noise/scikit-image"]["settings"]
+    assert settings["images_per_second"] > 0 and "mean_difference" not in settings  # noise is drawn anew

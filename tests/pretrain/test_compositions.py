@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from mriqa.distortions import distort
+from mriqa.distortions import DISTORTIONS, NAMES, distort
 from mriqa.distortions.draws import ImageSeeds
 from mriqa.distortions.levels import level_tables
 from mriqa.pretrain.compositions import CompositionSettings, draw_compositions, stacked
@@ -17,7 +17,6 @@ from mriqa.pretrain.distortion_types import (
     CATEGORIES,
     CATEGORY_OF,
     DISTORTION_NAMES,
-    OUTSIDE_REGISTRY,
     ROUNDED,
     distort_at,
     effective_severity,
@@ -55,6 +54,20 @@ def test_24_types_in_seven_categories():
     assert len(DISTORTION_NAMES) == len(set(DISTORTION_NAMES)) == 26  # two of them with a sign
     tables = level_tables()
     assert all(tables[name].category == CATEGORY_OF[name] for name in DISTORTION_NAMES if name in tables)
+
+
+@pytest.mark.parametrize(
+    "name, levels",
+    [
+        ("mean_shift_up", [0, 0.08, 0.115, 0.15, 0.185]),
+        ("mean_shift_down", [0, 0.08, 0.115, 0.15, 0.185]),
+        ("contrast_up", [0, 0.15, 0.3, 0.4, 0.6]),
+        ("nonlinear_contrast", [0.4, 0.3, 0.2, 0.1, 0.05]),
+    ],
+)
+def test_the_published_levels_of_what_kadid_has_not(name, levels):
+    assert list(DISTORTIONS[name].levels) == levels
+    assert name not in NAMES and not DISTORTIONS[name].has_labels
 
 
 def test_severities_are_half_normal(vectors, many):
@@ -165,11 +178,8 @@ def test_severity_runs_from_level_1_to_level_5(name, pictures):
     same = pictures[:1].double().expand(5, -1, -1, -1)
     found = distort_at(same, name, levels, ImageSeeds([3] * 5))
     assert found.min() >= 0 and found.max() <= 1
-    if name in OUTSIDE_REGISTRY:
-        function, knots = OUTSIDE_REGISTRY[name]
-        wanted = function(same, torch.tensor(knots, dtype=torch.float64), None)
-    else:
-        wanted = distort(same, name, torch.arange(1, 6) / 5, ImageSeeds([3] * 5))
+    knots = torch.tensor(level_parameters(name), dtype=torch.float64)
+    wanted = DISTORTIONS[name].function(same, knots, ImageSeeds([3] * 5))
     assert (found - wanted).abs().mean() < 1e-6
 
 
@@ -209,10 +219,7 @@ def test_a_trajectory_is_a_plain_chain(pictures):
             for place, name in enumerate(names_of(compositions)[group]):
                 seed = int(compositions.seeds_RCM[reference, group, place])
                 severity = compositions.severity_CLM[group, level, place]
-                if name in OUTSIDE_REGISTRY:
-                    image = OUTSIDE_REGISTRY[name][0](image, parameter_at(name, severity[None]), None)
-                else:
-                    image = distort(image, name, 0.2 + 0.8 * float(severity), torch.Generator().manual_seed(seed))
+                image = distort(image, name, 0.2 + 0.8 * float(severity), torch.Generator().manual_seed(seed))
             assert (found[reference, group, level] - image[0]).abs().mean() < 1e-4
 
 
