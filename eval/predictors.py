@@ -117,6 +117,7 @@ class ScoredByModel:
             "kind": "model",
             "model": spec,
             "readout": scorer.readout_name,
+            "samples": getattr(getattr(scorer.backend, "readout", None), "samples", None),
             "answer_format": scorer.answer_format.name,
             "prompt_sha256": hashlib.sha256(json.dumps(prompt, sort_keys=True).encode()).hexdigest(),
             "views": asdict(scorer.views),

@@ -18,6 +18,7 @@ from typing import Any
 
 from PIL import Image
 
+from mriqa.embedded.packaged import DEFAULT_MODEL, default_model_folder
 from mriqa.errors import UserError
 from mriqa.files import replacing, write_json
 from mriqa.images import load_image
@@ -30,6 +31,7 @@ from .protocol_sets import LoadedSet, at_pixels, loaded_sets
 from .protocols import Protocol
 from .protocols.protocol import EMBEDDED
 from .run_measures import Predicted, measure_run
+from .stability import read_stability
 
 RESULTS, REPORT = "results.json", "report.html"
 FORMAT = 1
@@ -70,12 +72,14 @@ def run_protocol(
         ManifestError: a manifest can't be read.
         LeakError: a training manifest shares pictures or contents with a data set.
         RunError: `out` holds results already, or can't be written.
+        StabilityError: the stability.json beside a model is broken.
     """
     out = Path(out)
     if out.is_file():
         raise RunError(f"{out} is a file; --out names a folder for {RESULTS} and {REPORT}.")
     if not overwrite and (out / RESULTS).exists():
         raise RunError(f"{out / RESULTS} exists already; name another folder, or replace it with --overwrite.")
+    stability = _stability(predictors)
     with loaded_sets(protocol, Path(data), image_root) as sets:
         audited = check_training_manifests(train, sets, leaks)
         predicted = [_predict(predictor, loaded, protocol, progress) for predictor in predictors for loaded in sets]
@@ -83,12 +87,13 @@ def run_protocol(
             "format": FORMAT,
             "protocol": {"name": protocol.name, "identity": protocol.identity, **protocol.definition},
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "versions": _versions(),
+            "versions": recorded_versions(),
             "seed": seed,
             "resamples": resamples,
             "confidence": confidence,
             "audit": audited,
             "models": {predictor.name: predictor.about for predictor in predictors},
+            "stability": stability,
             "runs": [_as_json(each, predictors, protocol, seed) for each in predicted],
             **measure_run(protocol, predicted, resamples=resamples, confidence=confidence, seed=seed),
         }
@@ -121,6 +126,18 @@ def _predict(predictor: Predictor, loaded: LoadedSet, protocol: Protocol, progre
     predictions = list(stream)
     seconds = time.perf_counter() - begun
     return Predicted(predictor.name, loaded, predictions, [sizes.get(row.id) for row in loaded.rows], seconds)
+
+
+def _stability(predictors: Sequence[Predictor]) -> dict[str, Any]:
+    """What `mriqa stability` left beside the models, by their names in tables."""
+    found = {}
+    for predictor in predictors:
+        model = predictor.about.get("model")
+        folder = default_model_folder() if model == DEFAULT_MODEL else Path(str(model))
+        stability = read_stability(folder) if model else None
+        if stability is not None:
+            found[predictor.name] = stability
+    return found
 
 
 def _as_json(each: Predicted, predictors: Sequence[Predictor], protocol: Protocol, seed: int) -> dict[str, Any]:
@@ -159,7 +176,8 @@ def _as_json(each: Predicted, predictors: Sequence[Predictor], protocol: Protoco
     }
 
 
-def _versions() -> dict[str, str]:
+def recorded_versions() -> dict[str, str]:
+    """The versions of the packages of `RECORDED` that are installed."""
     found = {}
     for package in RECORDED:
         try:

@@ -52,6 +52,9 @@ def loaded_sets(protocol: Protocol, data: Path, image_root: str | Path | None) -
 def _manifest_set(rated_set: RatedSet, protocol: Protocol, data: Path, image_root: str | Path | None) -> LoadedSet:
     if rated_set.manifest is None:
         path = data / f"{rated_set.name}.jsonl"
+        of_part = data / f"{rated_set.name}_{rated_set.split}.jsonl"  # as `mriqa data prepare --out NAME_{part}.jsonl`
+        if not path.is_file() and rated_set.split and of_part.is_file():
+            path = of_part
         if not path.is_file():
             raise ProtocolError(
                 f"The protocol {protocol.name} needs {path}: make it with `mriqa data prepare {rated_set.name} --root "

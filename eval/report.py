@@ -31,12 +31,15 @@ COLUMNS = {
     "krcc": "KRCC",
     "rmse": "RMSE",
     "head_srcc": "SRCC\nhead",
+    "move_mean": "mean\nmove",
+    "move_max": "largest\nmove",
+    "srcc_with_plain": "SRCC with\nplain scores",
 }
 """Measures shown unless others are asked for, in this order, with their headings."""
 
 SHARES = ("parse_rate", "outlier_ratio")
 LOWER_IS_BETTER = ("rmse", "outlier_ratio")
-PLAIN = ("n", "parse_rate")
+PLAIN = ("n", "parse_rate", "move_mean", "move_max", "srcc_with_plain")
 
 
 def cells(results: Results, columns: Sequence[str] | None = None) -> tuple[list[str], list[list[str]]]:

@@ -62,6 +62,7 @@ def run(arguments: argparse.Namespace) -> Path:
 
     from mriqa.embedded import DatasetSettings
     from mriqa.embedded.packaged import default_model_folder
+    from mriqa.eval.stability import STABILITY_FILE, read_stability
     from mriqa.files import new_folder, write_json, write_text
     from mriqa.training.embedded_preparation import prepare
     from mriqa.training.runs import MODEL_DIR
@@ -95,7 +96,9 @@ def run(arguments: argparse.Namespace) -> Path:
             _pack(training / MODEL_DIR, staged)
     strengths = _strengths(model_dir, output / "strengths", settings)
     write_json(strengths, output / "strengths.json")
-    write_text(_card(strengths, settings, arguments.credit, arguments.eval), model_dir / "README.md")
+    if read_stability(model_dir) is None:
+        write_json(_stability(model_dir, output / "stability"), model_dir / STABILITY_FILE)
+    write_text(_card(strengths, model_dir, settings, arguments.credit, arguments.eval), model_dir / "README.md")
     print(f"The model is in {model_dir}: mriqa score PICTURES --model {model_dir}")
     if arguments.install:
         with new_folder(default_model_folder(), overwrite=True) as staged:
@@ -140,13 +143,33 @@ def _strengths(model_dir: Path, folder: Path, settings: DatasetSettings) -> dict
     return dict(sorted(found.items(), key=lambda one: -one[1]["srcc"]))
 
 
+def _stability(model_dir: Path, folder: Path) -> dict[str, Any]:
+    """How far its scores move; what `mriqa stability --model MODEL_DIR` measures."""
+    from mriqa.eval.stability import RunChange, measure_stability, package_pictures
+    from mriqa.scoring import Scorer
+
+    def in_bfloat16() -> Scorer:
+        return Scorer.from_pretrained(model_dir, device="cpu", dtype="bfloat16")
+
+    pictures, source = package_pictures(folder)
+    more = {"bfloat16 instead of float32": RunChange(in_bfloat16)}
+    return {"source": source, **measure_stability(Scorer.from_pretrained(model_dir, device="cpu"), pictures, more)}
+
+
 def _card(
-    strengths: dict[str, dict[str, Any]], settings: DatasetSettings, credit: str | None, evaluations: Sequence[Path]
+    strengths: dict[str, dict[str, Any]],
+    model_dir: Path,
+    settings: DatasetSettings,
+    credit: str | None,
+    evaluations: Sequence[Path],
 ) -> str:
     """configs/default_model_card.md with what was measured in the places left for it."""
     from mriqa.eval.report import markdown_table
+    from mriqa.eval.stability import COLUMNS, read_stability, stability_rows
     from mriqa.hub.run import read_evaluation
 
+    stability = read_stability(model_dir)
+    assert stability is not None, "it was measured before"
     found = {path.stem: read_evaluation(path) for path in evaluations}
     built_in = "those inside two wheels, and drawn scenes"
     return Template((CONFIGS / "default_model_card.md").read_text(encoding="utf-8")).substitute(
@@ -155,6 +178,8 @@ def _card(
         photos=credit or ("a folder of them" if settings.photos else built_in),
         train_images=f"{settings.train_images:,}",
         strengths=markdown_table(strengths, ["n", "srcc", "plcc"]),
+        stable_pictures=stability["pictures"],
+        stability=markdown_table(stability_rows(stability), COLUMNS),
         evaluations=markdown_table(found, ["n", "srcc", "krcc", "plcc"]) if found else "None yet.\n",
     )
 

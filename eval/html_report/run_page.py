@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import metrics
 from ..published import published_tables
+from ..stability import stability_rows
 from . import svg_charts, thumbnails
 from .html_tables import MEASURE_NAMES, best_of, measure_cell, number, p_value, table
 
@@ -34,6 +35,8 @@ def run_page(results: Mapping[str, Any], pictures: Mapping[tuple[str, str], Path
     if len(results["models"]) > 1:
         sections.append(("comparison", "Comparison of the models", comparison(results, sets)))
     sections += [(f"set-{place}", name, _data_set(results, name, pictures)) for place, name in enumerate(sets)]
+    if results.get("stability"):
+        sections.append(("stability", "Stability", stability(results)))
     sections.append(("settings", "Settings", settings(results)))
     return page(f"{protocol['title']}", protocol["about"], sections)
 
@@ -147,6 +150,26 @@ def comparison(results: Mapping[str, Any], sets: Sequence[str]) -> str:
             rows.append([name, str(pair["n"]), measure_cell(difference, measure), *tests, better])
         head = ["n", "difference", "p", "p (Holm)", "p (Williams)", "p (Steiger)", "better"]
         text += table(f"Differences in {MEASURE_NAMES[measure]}", head, rows, "pair")
+    return text
+
+
+def stability(results: Mapping[str, Any]) -> str:
+    """How far scores move where quality hardly does, a table for each model that has been asked."""
+    text = (
+        "<p>How far the scores move, in points of 1 to 5, when the same pictures are changed a little or scored in "
+        "another way, as <code>mriqa stability</code> measured it before this run; and the rank correlation with the "
+        "scores of the pictures as they are.</p>"
+    )
+    head = ["n", "mean move", "largest move", "SRCC with<br>plain scores"]
+    for model, found in results["stability"].items():
+        rows = [
+            [escape(name), str(row["n"]), *(number(row[key]) for key in ("move_mean", "move_max", "srcc_with_plain"))]
+            for name, row in stability_rows(found).items()
+        ]
+        source = found.get("source", f"{found['pictures']} pictures")
+        text += table(f"{model} on {source}, readout {found['readout']}", head, rows, "change")
+        for name, why in found["left_out"].items():
+            text += f'<p class="note">Not measured: {escape(name)}. {escape(why)}</p>'
     return text
 
 

@@ -20,6 +20,7 @@ from mriqa.cli.find_leaks import audit_manifests
 from mriqa.cli.leaderboard import leaderboard
 from mriqa.cli.push import push
 from mriqa.cli.score import score
+from mriqa.cli.score_moves import stability
 from mriqa.cli.select import select
 from mriqa.cli.serve import serve
 
@@ -62,6 +63,7 @@ app.command()(score)
 app.command("eval")(evaluate)
 app.command()(leaderboard)
 app.command()(gmad)
+app.command()(stability)
 app.add_typer(data, name="data")
 app.command("audit")(audit_manifests)
 app.command()(select)

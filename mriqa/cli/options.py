@@ -75,7 +75,7 @@ TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that comes with the model. Read it first.")
 ]
 
-WHERE_IT_RUNS = ("batch_size", "device", "trust_remote_code", "backend_options")
+WHERE_IT_RUNS = ("batch_size", "device", "dtype", "trust_remote_code", "backend_options")
 PLACES = (
     "readout", "batch_size", "device", "samples", "temperature", "seed", "answer_format", "resize", "crop", "overwrite",
     "trust_remote_code",
@@ -105,6 +105,8 @@ class ScorerOptions:
     head: str | None = None
     backend: str = DEFAULT_BACKEND
     backend_options: Mapping[str, Any] = field(default_factory=dict)
+    # That of `mriqa stability` alone, which compares precisions.
+    dtype: str = "auto"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -133,6 +135,7 @@ class ScorerOptions:
             self.model,
             self.readout,
             device=self.device,
+            dtype=self.dtype,
             answer_format=answer_format,
             trust_remote_code=self.trust_remote_code,
             batch_size=self.batch_size,

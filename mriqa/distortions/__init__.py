@@ -1,4 +1,5 @@
-"""The distortion engine: batched torch functions of continuous severity, among them the 25 of KADID-10k.
+"""The distortion engine: batched torch functions of continuous severity, among them the 25 of KADID-10k
+and 18 of the 19 of ImageNet-C.
 
     from mriqa.distortions import distort, mean_mos
     distorted_BCHW = distort(images_BCHW, "jpeg", 0.5)
@@ -8,6 +9,7 @@
 """
 
 from mriqa.distortions.distortion import Distortion, DistortionError
+from mriqa.distortions.imagenet_c import IMAGENET_C
 from mriqa.distortions.levels import Ratings
 from mriqa.distortions.registry import (
     DISTORTIONS,
@@ -22,6 +24,7 @@ from mriqa.distortions.registry import (
 
 __all__ = [
     "DISTORTIONS",
+    "IMAGENET_C",
     "LABELLED",
     "NAMES",
     "Distortion",

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mriqa.distortions import blur, brightness, color, compression, noise, sharpness_contrast, spatial
 from mriqa.distortions.distortion import Distortion, DistortionError, DistortionFunction
+from mriqa.distortions.imagenet_c import CORRUPTIONS
 from mriqa.distortions.levels import level_tables
 
 
@@ -72,7 +73,7 @@ TABLE = (
     ),
 )  # fmt: skip
 
-DISTORTIONS: dict[str, Distortion] = {distortion.name: distortion for distortion in TABLE}
+DISTORTIONS: dict[str, Distortion] = {distortion.name: distortion for distortion in (*TABLE, *CORRUPTIONS)}
 NAMES: tuple[str, ...] = tuple(name for name in DISTORTIONS if name in level_tables())
 """The 25 of KADID-10k."""
 LABELLED: tuple[str, ...] = tuple(name for name in NAMES if DISTORTIONS[name].has_labels)

@@ -15,6 +15,8 @@ from typing import Any
 
 from mriqa import __version__
 from mriqa.eval.report import markdown_table
+from mriqa.eval.stability import COLUMNS as STABILITY_COLUMNS
+from mriqa.eval.stability import read_stability, stability_rows
 from mriqa.hub.data_sources import embedded_settings, training_rows, training_sources
 from mriqa.hub.evaluations import Evaluation, eval_results, evaluations_of, for_table
 from mriqa.hub.run import CARD_FILE, HubError, Origin, Run, origin_of
@@ -81,6 +83,7 @@ def write_card(run: Run, repo: str | None = None, options: CardOptions | None = 
         _summary(run, origin, as_adapter, options.merged),
         usage(run, origin, name, as_adapter),
         _evaluation(run, evaluations),
+        _stability(run),
         _data(run, options.data_licences),
         _training(run, origin),
         _limitations(run, evaluations),
@@ -144,6 +147,24 @@ def _evaluation(run: Run, evaluations: Sequence[Evaluation]) -> str:
         text += _demo_test(run)
     plots = "\n".join(f"![{about}]({name})" for name, about in PLOTS.items() if (run.folder / name).is_file())
     return f"{text}\n\n{plots}".strip()
+
+
+def _stability(run: Run) -> str:
+    """What `mriqa stability` left beside the model. Raises StabilityError where that is broken."""
+    found = read_stability(run.model)
+    if found is None:
+        return (
+            "## Stability\n\n**Not measured.** `mriqa stability --model MODEL --out MODEL/stability.json` measures how "
+            "far scores move when pictures are cropped, resized or encoded again; a card written afterwards shows it."
+        )
+    left_out = "".join(f"\nNot measured: {name}. {why}\n" for name, why in found["left_out"].items())
+    source = found.get("source", f"{found['pictures']} pictures")
+    return (
+        f"## Stability\n\nHow far scores move, in points of 1 to 5, on {source} (readout {found['readout']}) when "
+        "the same pictures are changed a little or scored in another way; and the rank "
+        "correlation with the scores of the pictures as they are.\n\n"
+        f"{markdown_table(stability_rows(found), STABILITY_COLUMNS)}{left_out}"
+    ).strip()
 
 
 def _demo_test(run: Run) -> str:

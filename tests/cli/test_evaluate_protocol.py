@@ -51,6 +51,25 @@ def test_pictures_without_a_score_are_counted(data):
     assert "No prediction parsed" in (data / "out" / "report.html").read_text()
 
 
+def test_a_decoding_ablation_has_the_cost_of_each_readout(data, tiny_model):
+    """Greedy, the mean of four samples and the exact expectation of one model, side by side in results and report."""
+    models = [word for readout in ("greedy", "sample", "expected") for word in ("-m", f"{readout}:{tiny_model}")]
+    out = data / "ablation"
+    protocol = data / "ablation.yaml"
+    protocol.write_text("title: t\nabout: a\nsets: [{name: one}]\n")
+    result = run("eval", "--protocol", protocol, *models, "--samples", 4, "--device", "cpu", "--data", data, "-o", out)
+    assert result.exit_code in (0, 1), result.output  # 1: a random model's free answers need not be scores
+    results = json.loads((out / "results.json").read_text())
+    assert [each["readout"] for each in results["runs"]] == ["greedy", "sample", "expected"]
+    assert all(each["seconds_per_picture"] > 0 for each in results["runs"])
+    about = results["models"].values()
+    assert [each["samples"] for each in about] == [1, 4, None]
+    page = (out / "report.html").read_text()
+    assert "seconds a<br>picture" in page
+    for each in results["runs"]:
+        assert f"<td>{each['seconds_per_picture']:.3f}</td>" in page
+
+
 @pytest.mark.parametrize(
     "arguments,words",
     [

@@ -65,3 +65,13 @@ def _jpeg(pixels: np.ndarray, quality: int) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
+
+
+def test_its_card_says_how_far_its_scores_move():
+    from mriqa.eval.report import markdown_table
+    from mriqa.eval.stability import COLUMNS, read_stability, stability_rows
+
+    found = read_stability(default_model_folder())
+    assert found is not None and found["readout"] == "expected" and not found["left_out"]
+    card = (default_model_folder() / "README.md").read_text(encoding="utf-8")
+    assert markdown_table(stability_rows(found), COLUMNS) in card

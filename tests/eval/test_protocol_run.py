@@ -165,3 +165,15 @@ def test_what_was_trained_on_must_not_be_measured_on(data):
 )  # fmt: skip
 def test_pictures_come_at_the_protocols_size(pixels, size):
     assert at_pixels(Image.new("RGB", (60, 40)), pixels).size == size
+
+
+def test_the_file_of_the_part_will_do_where_the_whole_data_set_is_not_there(data):
+    good = write_scores(data, "good.csv", 0.2)
+    (data / "part.yaml").write_text("title: t\nabout: a\nsets: [{name: one, split: test}]\n")
+    lines = (data / "one.jsonl").read_text().splitlines(keepends=True)
+    (data / "one_test.jsonl").write_text("".join(line for line in lines if json.loads(line)["split"] == "test"))
+    (data / "one.jsonl").unlink()
+    results = run_protocol(
+        load_protocol(data / "part.yaml"), open_predictors([good], no_scorer), data / "out", data=data, resamples=0
+    )
+    assert results["runs"][0]["source"].endswith("one_test.jsonl") and results["measures"]["good"]["one"]["n"] == 20

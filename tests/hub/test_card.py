@@ -14,6 +14,7 @@ from huggingface_hub import ModelCard
 from PIL import Image
 
 from mriqa.answers import load_format
+from mriqa.eval.stability import StabilityError
 from mriqa.hub import CardOptions, HubError, read_run, write_card
 
 from .conftest import LOG, MEASURES, invoke, make_run, one_sentence
@@ -149,3 +150,17 @@ def test_bad_input_is_one_sentence(run, tmp_path, tiny):
     os.remove(run / "resolved_config.yaml")
     with pytest.raises(HubError, match="is no training run"):
         read_run(run)
+
+
+def test_stability_is_shown_or_said_to_be_unmeasured(run):
+    assert "## Stability\n\n**Not measured.** `mriqa stability" in card_of(run)[1]
+    change = {"name": "mirrored", "n": 48, "move_mean": 0.0341, "move_max": 0.158, "srcc_with_plain": None}
+    found = {"pictures": 48, "source": "48 holiday photos", "readout": "greedy", "changes": [change],
+             "left_out": {"vLLM instead of transformers": "It isn't installed."}}  # fmt: skip
+    (run / "model" / "stability.json").write_text(json.dumps(found))
+    text = card_of(run)[1]
+    assert "| mirrored | 48 | 0.034 | 0.158 | – |" in text and "on 48 holiday photos (readout greedy)" in text
+    assert "Not measured: vLLM instead of transformers. It isn't installed." in text
+    (run / "model" / "stability.json").write_text("{")
+    with pytest.raises(StabilityError, match="is broken"):
+        card_of(run)

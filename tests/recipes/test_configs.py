@@ -75,8 +75,10 @@ def test_published_settings_are_the_published_ones() -> None:
     answer_format = load_format(settings["prompt_mode"])
     assert [message["role"] for message in answer_format.messages()] == ["user"]
     assert answer_format.parse("<answer>3.52</answer>") == 3.52 and "{thinking}" not in answer_format.template
+    # The rows of `mriqa data prepare koniq10k --normalise minmax` say that they are on 1..5; a scale here would win.
+    assert settings["scale"] is None
     # 1.096 and 4.31 are KonIQ's observed ends, rounded.
-    scale = resolve_scale(settings["scale"])
+    scale = resolve_scale("koniq10k_minmax")
     assert scale.to_mos(1.096) == pytest.approx(1, abs=2e-3) and scale.to_mos(4.31) == pytest.approx(5, abs=2e-3)
     assert scale.std_to_mos(1.0) == pytest.approx(1.245, abs=1e-3)
     assert scale.to_mos(126 / 115) >= 1 and scale.to_mos(500 / 116) <= 5  # which round to those
