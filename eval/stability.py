@@ -22,8 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
 
+from mriqa.choices import check_choice
+from mriqa.distortions import DISTORTIONS, IMAGENET_C, NAMES, distort
 from mriqa.errors import UserError
 from mriqa.images import ImageError, load_image
 
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from mriqa.scoring.scorer import Score, Scorer
 
 STABILITY_FILE = "stability.json"
+LEVELS = 5
 FORMAT = 1
 PACKAGE_PICTURES = 48
 COLUMNS = ("n", "move_mean", "move_max", "srcc_with_plain")
@@ -75,6 +79,30 @@ def encoded(kind: str, quality: int) -> Callable[[Image.Image], Image.Image]:
         return load_image(buffer.getvalue())
 
     return encode
+
+
+def distorted(name: str, level: int) -> Callable[[Image.Image], Image.Image]:
+    """A distortion of `mriqa.distortions` at one of its five levels; equal pictures get equal noise."""
+
+    def distort_one(picture: Image.Image) -> Image.Image:
+        pixels_HWC = torch.from_numpy(np.array(picture.convert("RGB"))).float() / 255
+        noise = torch.Generator().manual_seed(level)
+        changed_BCHW = distort(pixels_HWC.permute(2, 0, 1)[None], name, level / LEVELS, noise)
+        return Image.fromarray((changed_BCHW[0].permute(1, 2, 0) * 255).round().byte().numpy())
+
+    return distort_one
+
+
+def distortion_changes(names: Sequence[str]) -> dict[str, Callable[[Image.Image], Image.Image]]:
+    """The five levels of each distortion; "kadid" stands for KADID-10k's 25, "imagenet_c" for ImageNet-C's.
+
+    Raises StabilityError for a name that is none of `mriqa.distortions`.
+    """
+    groups = {"kadid": NAMES, "imagenet_c": IMAGENET_C}
+    wanted = list(dict.fromkeys(each for name in names for each in groups.get(name, (name,))))
+    for name in wanted:
+        check_choice("distortion (or kadid, imagenet_c)", name, DISTORTIONS, StabilityError)
+    return {f"{name}, level {level}": distorted(name, level) for name in wanted for level in range(1, LEVELS + 1)}
 
 
 PICTURE_CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
@@ -122,6 +150,7 @@ def measure_stability(
     pictures: Sequence[Path],
     more: Mapping[str, RunChange] | None = None,
     *,
+    distortions: Sequence[str] = (),
     progress: Progress = lambda scores, total, name: scores,
 ) -> dict[str, Any]:
     """Score the pictures as they are and after each change, and say how far the scores move.
@@ -129,6 +158,7 @@ def measure_stability(
     Arguments:
         pictures: files; one that has no score as it is takes no part.
         more: further ways to score, such as other precisions or backends, by name.
+        distortions: names for `distortion_changes`, whose levels are measured like the other changes of pictures.
         progress: wraps each pass, as `mriqa.progress.with_progress` does.
 
     Returns:
@@ -139,7 +169,7 @@ def measure_stability(
         change was not measured.
 
     Raises:
-        StabilityError: fewer than two pictures have a score.
+        StabilityError: fewer than two pictures have a score, or there is no such distortion.
     """
 
     def score(by: Scorer, sources: Iterator[Source], name: str) -> np.ndarray:
@@ -150,7 +180,7 @@ def measure_stability(
     if np.isfinite(plain_N).sum() < 2:
         raise StabilityError("Stability needs two pictures that have a score: fewer than that have one.")
     changes, left_out = [], {}
-    for name, change in PICTURE_CHANGES.items():
+    for name, change in {**PICTURE_CHANGES, **distortion_changes(distortions)}.items():
         moved_N = score(scorer, (_changed(picture, change) for picture in pictures), name)
         changes.append({"name": name, "kind": "picture", **_moves(plain_N, moved_N, pictures)})
     for name, way in {**run_changes(scorer), **(more or {})}.items():

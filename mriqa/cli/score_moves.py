@@ -42,6 +42,15 @@ def stability(
     precision: Annotated[
         bool, typer.Option(help="Also score in other precisions, which loads the model again.")
     ] = True,
+    distortions: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--distortion",
+            help="Also distort pictures at five levels: [b]kadid[/b] for KADID-10k's 25, [b]imagenet_c[/b] for 18 of "
+            "ImageNet-C's corruptions, or one by its name. May be given several times.",
+            show_default=False,
+        ),
+    ] = None,
     vllm: Annotated[bool, typer.Option("--vllm", help="Also score by vLLM, where that is installed.")] = False,
     scorer: ScorerOptions,
     overwrite: Overwrite = False,
@@ -54,6 +63,8 @@ def stability(
     [b]Examples[/b]
 
       mriqa stability
+
+      mriqa stability photos/ --distortion kadid --distortion imagenet_c
 
       mriqa stability photos/ --model outputs/run/model --out outputs/run/model/stability.json
 
@@ -72,7 +83,11 @@ def stability(
         with _pictures(images) as (pictures, source):
             loaded = scorer.load()
             found = measure_stability(
-                loaded, pictures, _other_ways(scorer, loaded, precision, vllm), progress=with_progress
+                loaded,
+                pictures,
+                _other_ways(scorer, loaded, precision, vllm),
+                distortions=distortions or (),
+                progress=with_progress,
             )
         found = {"model": scorer.model, "source": source, "versions": recorded_versions(), **found}
         print_table(stability_rows(found), title=f"Moves of {scorer.model} on {source}, in points", columns=COLUMNS)

@@ -5,15 +5,18 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy import stats
 
 import mriqa
+from mriqa.distortions import distort
 from mriqa.errors import UserError
 from mriqa.eval.stability import (
     PICTURE_CHANGES,
     RunChange,
     StabilityError,
+    distortion_changes,
     measure_stability,
     read_stability,
     stability_rows,
@@ -129,3 +132,23 @@ def test_what_lies_beside_a_model_is_read_or_said_to_be_broken(pictures, tmp_pat
     (tmp_path / "stability.json").write_text('{"changes": [{}]}')
     with pytest.raises(StabilityError, match=r"stability.json is broken; write it again with `mriqa stability"):
         read_stability(tmp_path)
+
+
+def test_distortions_move_scores_by_what_they_do_to_pictures(pictures):
+    """Brightening against the same distortion, applied and read by hand."""
+    found = measure_stability(scorer(), pictures, distortions=["brighten"])
+    changes = {change["name"]: change for change in found["changes"]}
+    moves = []
+    for level in range(1, 6):
+        expected = []
+        for path in pictures:
+            pixels_BCHW = torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1)[None].double() / 255
+            brighter_BCHW = distort(pixels_BCHW, "brighten", level / 5)
+            difference = brighter_BCHW[..., :30].mean() - pixels_BCHW[..., :30].mean()
+            expected.append(abs(3 * float(difference)))
+        assert changes[f"brighten, level {level}"]["move_mean"] == pytest.approx(np.mean(expected), abs=0.01)
+        moves.append(changes[f"brighten, level {level}"]["move_mean"])
+    assert moves == sorted(moves) and moves[-1] > 0.1
+    assert len(distortion_changes(["kadid", "imagenet_c", "jpeg"])) == 5 * (25 + 18)
+    with pytest.raises(StabilityError, match="Unknown distortion .* 'brightn'; did you mean 'brighten'"):
+        measure_stability(scorer(), pictures, distortions=["brightn"])
