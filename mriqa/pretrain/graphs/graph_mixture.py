@@ -10,6 +10,7 @@ Legend: T graphs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,5 +69,6 @@ class GraphMixture(nn.Module):
             return self.fixed_T.to(weight)
         with torch.autocast(weight.device.type, enabled=False):
             numbers_2T = torch.stack([number for name in self.graphs for number in edges[name].statistics()])
-            omega_T = torch.softmax(self.phi(numbers_2T.detach().to(self.phi[1].weight.dtype)), dim=0).to(weight)  # type: ignore[arg-type]
+            dtype: Any = self.phi[1].weight.dtype  # a layer's attribute, typed as tensor or module
+            omega_T = torch.softmax(self.phi(numbers_2T.detach().to(dtype)), dim=0).to(weight)
         return omega_T if self.kind == "learned" else omega_T.detach()
