@@ -20,7 +20,7 @@ from PIL import Image
 
 from mriqa.embedded.packaged import DEFAULT_MODEL, default_model_folder
 from mriqa.errors import UserError
-from mriqa.files import replacing, write_json
+from mriqa.files import write_json, write_text
 from mriqa.images import load_image
 from mriqa.manifest import RatedImage
 
@@ -100,10 +100,8 @@ def run_protocol(
         pictures = {(loaded.rated_set.name, row.id): row.image for loaded in sets for row in loaded.rows}
         page = run_page(results, pictures)
     try:
-        out.mkdir(parents=True, exist_ok=True)
         write_json(results, out / RESULTS)
-        with replacing(out / REPORT) as temporary:
-            temporary.write_text(page, encoding="utf-8")
+        write_text(page, out / REPORT)
     except OSError as error:
         raise RunError(f"The results can't be written to {out}: {error.strerror or error}.") from error
     return results

@@ -18,7 +18,6 @@ where it stopped.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 import sys
@@ -33,7 +32,7 @@ import torch
 import yaml
 from accelerate import Accelerator
 
-from mriqa.files import replacing
+from mriqa.files import write_jsonl, write_text
 from mriqa.pretrain.diagnosis import diagnose, diagnosis_images, plot_run
 from mriqa.pretrain.graphs.layout import PretrainError
 from mriqa.pretrain.pretraining_objective import PretrainingObjective
@@ -148,16 +147,14 @@ def open_folder(options: PretrainOptions, pool: Sequence[Path], accelerator: Acc
     if accelerator.is_main_process:
         for left in [each for each in folder.glob(".*") if HALF_WRITTEN.fullmatch(each.name)]:
             shutil.rmtree(left) if left.is_dir() else left.unlink()  # a run was killed while it wrote
-        with replacing(path) as temporary:
-            temporary.write_text(yaml.safe_dump(resolved, sort_keys=False), encoding="utf-8")
+        write_text(yaml.safe_dump(resolved, sort_keys=False), path)
     accelerator.wait_for_everyone()
     return folder
 
 
 def report(history: History, folder: Path, steps: int) -> None:
     """The log so far to its file, and its last line to the terminal."""
-    with replacing(folder / PROGRESS_FILE) as temporary:
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in history), encoding="utf-8")
+    write_jsonl(history, folder / PROGRESS_FILE)
     last: dict[str, Any] = history[-1]
     shares = ", ".join(f"{name} {weight:.2f}" for name, weight in last["omega"].items())
     text = f"step {last['step']}/{steps}  loss {last['loss']:.3f}  {last['images_per_second']:.1f} images/s  ω {shares}"
@@ -180,8 +177,7 @@ class SkippedPictures:
         new = [reason for reason in dict.fromkeys(reasons) if reason not in self.reasons]
         if new:
             self.reasons |= dict.fromkeys(new)
-            with replacing(self.path) as temporary:
-                temporary.write_text("".join(f"{reason}\n" for reason in self.reasons), encoding="utf-8")
+            write_text("".join(f"{reason}\n" for reason in self.reasons), self.path)
             for reason in new:
                 print(f"skipped: {reason}", file=sys.stderr)
 

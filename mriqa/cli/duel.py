@@ -36,12 +36,12 @@ def gmad(
     """
     from mriqa.eval.gmad import gmad_page
     from mriqa.eval.predictors import open_predictors
-    from mriqa.files import replacing
+    from mriqa.files import write_text
     from mriqa.images import load_image
     from mriqa.manifest import RatedImage
     from mriqa.progress import with_progress
     from mriqa.scoring.jobs.sources import find_files
-    from mriqa.scoring.jobs.tables import OutputError, check_output
+    from mriqa.scoring.jobs.tables import check_output
 
     if len(models) != 2:
         raise typer.BadParameter("gMAD sets two scorers against each other: give --model twice.")
@@ -64,9 +64,5 @@ def gmad(
             tuple(scores), {name: [each[k] for k in kept] for name, each in scores.items()}, [files[k] for k in kept],
             bins=bins, pairs=pairs,
         )  # fmt: skip
-        try:
-            with replacing(out) as temporary:
-                temporary.write_text(page, encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"The page {out} can't be written: {error.strerror or error}.") from error
+        write_text(page, out)
     say(f"Wrote {out}.")

@@ -25,15 +25,11 @@ def leaderboard(
       mriqa leaderboard outputs/koniq_a outputs/koniq_b --out leaderboard.html
     """
     from mriqa.eval.joined_runs import join_runs, leaderboard_page
-    from mriqa.files import replacing
-    from mriqa.scoring.jobs.tables import OutputError, check_output
+    from mriqa.files import write_text
+    from mriqa.scoring.jobs.tables import check_output
 
     with plain_errors():
         check_output(out, overwrite, (".html",))
         page = leaderboard_page(join_runs(runs))
-        try:
-            with replacing(out) as temporary:
-                temporary.write_text(page, encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"The page {out} can't be written: {error.strerror or error}.") from error
+        write_text(page, out)
     say(f"Wrote {out}.")

@@ -27,7 +27,7 @@ from mriqa.conord.ranked_sets import RankedSet, read_ranked_set
 from mriqa.conord.video_frames import check_video
 from mriqa.datasets.splits import split_by_content
 from mriqa.eval import metrics
-from mriqa.files import replacing, write_json
+from mriqa.files import write_json, write_text
 from mriqa.heads import HeadError
 from mriqa.images import load_image
 from mriqa.manifest import ManifestError, RatedImage
@@ -120,8 +120,7 @@ def open_run(options: ConOrdOptions, accelerator: Accelerator) -> ConOrdRun:
     refuse_another_run(run.folder, resolved)
     accelerator.wait_for_everyone()  # nobody may write before everybody has looked
     if accelerator.is_main_process:
-        with replacing(run.folder / OPTIONS_FILE) as temporary:
-            temporary.write_text(yaml.safe_dump(resolved, sort_keys=False), encoding="utf-8")
+        write_text(yaml.safe_dump(resolved, sort_keys=False), run.folder / OPTIONS_FILE)
     return run
 
 
@@ -231,7 +230,6 @@ def summarise(run: ConOrdRun) -> dict[str, Any]:
         middle = f"{median[name]:.3f}" if values else "undefined"
         lines.append(f"| {name.upper()} | {middle} | {mean} | {len(values)} |")
     table = "\n".join(lines) + "\n"
-    with replacing(run.folder / "results.md") as temporary:
-        temporary.write_text(table, encoding="utf-8")
+    write_text(table, run.folder / "results.md")
     print(table)
     return summary
