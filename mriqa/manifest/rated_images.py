@@ -42,18 +42,7 @@ from mriqa.manifest.formats import (
     write_records,
 )
 from mriqa.manifest.rows import Layout, NoScoreError, RatedImage, RowError, portable_path, shortened
-from mriqa.manifest.scales import NAMED_SCALES, Scale, resolve_scale
-
-__all__ = [
-    "NAMED_SCALES",
-    "BadRow",
-    "ManifestError",
-    "RatedImage",
-    "Scale",
-    "read_manifest",
-    "resolve_scale",
-    "write_manifest",
-]
+from mriqa.manifest.scales import Scale
 
 REJECT_KEYS = {"file", "line", "reason", "row"}
 
