@@ -2,7 +2,8 @@
 
 What is written grows under a hidden name beside its own and takes that name in one step (a rename). So readers never
 see half of it, a full disk or a killed process leaves what was there before, and of several writers the last one wins
-whole. A process that is killed may leave the hidden file behind.
+whole. A process that is killed may leave the hidden file behind; `remove_half_written`
+clears those away.
 
 `sync=True` also waits until the bytes are on the disk, so that not even a power cut leaves a name without its content,
 and a full network disk is noticed. It costs milliseconds a file; leave it out for what is quickly made again.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator
@@ -25,6 +27,8 @@ from typing import Any
 from mriqa.errors import UserError
 
 AnyPath = str | os.PathLike[str]
+
+HALF_WRITTEN = re.compile(r"\.[\w-]+\.[0-9a-f]{32}(\.\w+)?")  # names as of `_beside`
 
 
 class WriteError(UserError, OSError):
@@ -124,6 +128,15 @@ def remove_folder(path: AnyPath) -> None:
     gone = _beside(Path(path))
     Path(path).rename(gone)
     shutil.rmtree(gone, ignore_errors=True)
+
+
+def remove_half_written(folder: AnyPath) -> None:
+    """Delete what processes that were killed while they wrote left in `folder`; nobody may write there meanwhile.
+
+    Files and folders named in letters, digits, "-" and "_" are known by their hidden names; others stay.
+    """
+    for left in [each for each in Path(folder).glob(".*") if HALF_WRITTEN.fullmatch(each.name)]:
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
 @contextmanager

@@ -1,8 +1,9 @@
-"""A progress bar on stderr, so that stdout stays clean for results."""
+"""How far long work is: a bar on stderr, so that stdout stays clean for results, and what is due now and then."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
@@ -76,3 +77,17 @@ def with_progress(items: Iterable[Item], total: int, description: str = "Scoring
         for item in items:
             yield item
             bar.advance()
+
+
+def every(seconds: float) -> Callable[[], bool]:
+    """A function that returns True when this much time has passed since it last did, or since it was made."""
+    last = time.monotonic()
+
+    def due() -> bool:
+        nonlocal last
+        if time.monotonic() - last < seconds:
+            return False
+        last = time.monotonic()
+        return True
+
+    return due

@@ -47,7 +47,7 @@ from mriqa.conord.model import ConOrdModel, MotionSettings, View, to_device
 from mriqa.conord.ranked_sets import FeatureDataset, RandomViewDataset, ViewDataset
 from mriqa.conord.video_frames import VideoSettings
 from mriqa.heads import HeadError, RankIndex, ReferencePoints
-from mriqa.progress import progress_bar, with_progress
+from mriqa.progress import every, progress_bar, with_progress
 from mriqa.training.conord_options import DISTANCES, ConOrdOptions, check_options
 from mriqa.training.conord_runs import RESULT_FILE, ConOrdRun, open_run, summarise, write_result
 from mriqa.training.launching import exit_code, parse
@@ -217,20 +217,6 @@ def compute_in_batches(
     numbered = list(zip(share, rows, strict=True))
     gathered = gather_object(numbered) if accelerator.num_processes > 1 else numbered
     return torch.stack([row for _, row in sorted(gathered, key=lambda pair: pair[0])])
-
-
-def every(seconds: float) -> Callable[[], bool]:
-    """A function that returns True when this much time has passed since it last did, or since it was made."""
-    last = time.monotonic()
-
-    def due() -> bool:
-        nonlocal last
-        if time.monotonic() - last < seconds:
-            return False
-        last = time.monotonic()
-        return True
-
-    return due
 
 
 def main(argv: Sequence[str] | None = None) -> int:

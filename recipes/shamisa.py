@@ -18,11 +18,8 @@ where it stopped.
 from __future__ import annotations
 
 import hashlib
-import re
-import shutil
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -32,7 +29,7 @@ import torch
 import yaml
 from accelerate import Accelerator
 
-from mriqa.files import write_jsonl, write_text
+from mriqa.files import remove_half_written, write_jsonl, write_text
 from mriqa.pretrain.diagnosis import diagnose, diagnosis_images, plot_run
 from mriqa.pretrain.graphs.layout import PretrainError
 from mriqa.pretrain.pretraining_objective import PretrainingObjective
@@ -40,13 +37,12 @@ from mriqa.pretrain.pretraining_run import History, run_pretraining
 from mriqa.pretrain.quality_encoder import build_encoder, save_encoder
 from mriqa.pretrain.shamisa_options import PretrainOptions
 from mriqa.pretrain.tiny_batches import TinyBatches, find_pictures
-from mriqa.progress import progress_bar
+from mriqa.progress import every, progress_bar
 from mriqa.training.launching import exit_code, parse
 
 ABLATIONS = Path(__file__).parent / "configs" / "shamisa" / "ablations.yaml"
 OPTIONS_FILE, PROGRESS_FILE, PLOT_FILE = "resolved_config.yaml", "progress.jsonl", "progress.png"
 CHECKPOINT_FILE, SKIPPED_FILE, MODEL_FOLDER = "checkpoint.safetensors", "skipped_images.txt", "model"
-HALF_WRITTEN = re.compile(r"\.[\w-]+\.[0-9a-f]{32}(\.\w+)?")  # as `mriqa.files.replacing` names what it writes
 MAY_CHANGE = ("output_dir", "images", "cpu", "workers", "checkpoint_minutes")
 
 
@@ -145,8 +141,7 @@ def open_folder(options: PretrainOptions, pool: Sequence[Path], accelerator: Acc
         raise PretrainError(f"{folder} holds something else than a run of this recipe; choose another output_dir.")
     accelerator.wait_for_everyone()  # nobody may write before everybody has looked
     if accelerator.is_main_process:
-        for left in [each for each in folder.glob(".*") if HALF_WRITTEN.fullmatch(each.name)]:
-            shutil.rmtree(left) if left.is_dir() else left.unlink()  # a run was killed while it wrote
+        remove_half_written(folder)  # a run was killed while it wrote
         write_text(yaml.safe_dump(resolved, sort_keys=False), path)
     accelerator.wait_for_everyone()
     return folder
@@ -206,20 +201,6 @@ Settings that differ from the defaults (all of them are in shamisa.json):
 ```yaml
 {settings}```
 """
-
-
-def every(seconds: float) -> Callable[[], bool]:
-    """A question that is answered yes when this much time has passed since it last was."""
-    last = time.monotonic()
-
-    def due() -> bool:
-        nonlocal last
-        if time.monotonic() - last < seconds:
-            return False
-        last = time.monotonic()
-        return True
-
-    return due
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -16,7 +16,15 @@ import numpy as np
 import pytest
 
 from mriqa import files
-from mriqa.files import new_folder, remove_folder, replacing, write_json, write_jsonl, write_text
+from mriqa.files import (
+    new_folder,
+    remove_folder,
+    remove_half_written,
+    replacing,
+    write_json,
+    write_jsonl,
+    write_text,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -177,3 +185,16 @@ def test_a_removed_folder_loses_its_name_first(tmp_path, monkeypatch):
     remove_folder(tmp_path / "job")
     ((gone, content),) = seen
     assert not (tmp_path / "job").exists() and gone.name.startswith(".") and content == ["list"]
+
+
+def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path):
+    for opened in (
+        "new_folder(folder + '/model') as t: t = t / 'half'",
+        "replacing(folder + '/log-2.jsonl') as t: pass",
+    ):
+        killed(f"with {opened}; t.write_text('new'); os.kill(os.getpid(), signal.SIGKILL)", tmp_path)
+    for name in (".gitignore", "whole.txt"):
+        (tmp_path / name).write_text("whole")
+    assert len(names(tmp_path)) == 4
+    remove_half_written(tmp_path)
+    assert names(tmp_path) == [".gitignore", "whole.txt"]
