@@ -92,7 +92,8 @@ def plot_run(history: list[dict[str, Any]], path: Path) -> None:
     for graph in history[-1]["omega"] if history else ():
         panels[2].plot(steps, [line["omega"][graph] for line in history], label=graph)
     panels[2].set(title="weight of each graph", ylim=(0, 1))
-    panels[2].legend(fontsize=8)
+    if history:
+        panels[2].legend(fontsize=8)
     diagnosed = [line for line in history if "rank" in line]
     for name in ("corr", "inv"):
         panels[3].plot([line["step"] for line in diagnosed], [line[name] for line in diagnosed], "o-", label=name)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import Parameter
 from torch.utils.data import DataLoader
 
+from mriqa.choices import check_choice
 from mriqa.files import replacing
 from mriqa.pretrain.graphs.graph_mixture import COLLAPSED
 from mriqa.pretrain.graphs.layout import PretrainError
@@ -32,14 +34,17 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 History = list[dict[str, Any]]
+OPTIMIZERS = ("sgd", "adamw")
 
 
 @dataclass(frozen=True)
 class PretrainPlan:
-    """How long and how fast: SGD, whose rate falls from `learning_rate` to `final_rate` along one cosine.
+    """How long and how fast: a learning rate that falls from `learning_rate` to `final_rate` along one cosine.
 
     Attributes:
-        steps: in all.
+        steps: in all; none keeps the encoder as it is, to compare with.
+        optimizer: "sgd", the paper's, or "adamw".
+        momentum: of SGD; the first beta of AdamW.
         weight_decay: of every parameter, norms and biases too.
         log_every: steps that a line of the log is the mean of.
         workers: processes that load, and distort, ahead.
@@ -47,6 +52,7 @@ class PretrainPlan:
     """
 
     steps: int
+    optimizer: str = "sgd"
     learning_rate: float = 1.5e-3
     final_rate: float = 1e-6
     momentum: float = 0.9
@@ -56,14 +62,23 @@ class PretrainPlan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("log_every", 1), ("workers", 0)):
+        for name, least in (("steps", 0), ("log_every", 1), ("workers", 0)):
             if getattr(self, name) < least:
                 raise PretrainError(f"{name} must be at least {least}, not {getattr(self, name)}.")
+        check_choice("optimizer", self.optimizer, OPTIMIZERS, PretrainError)
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
         fall = (1 + math.cos(math.pi * min(1.0, step / self.steps))) / 2
         return self.final_rate + (self.learning_rate - self.final_rate) * fall
+
+    def optimizer_of(self, parameters: Iterable[Parameter]) -> torch.optim.Optimizer:
+        """The optimiser of those that are to be trained."""
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        if self.optimizer == "adamw":
+            betas = (self.momentum, 0.999)
+            return torch.optim.AdamW(trained, lr=self.learning_rate, betas=betas, weight_decay=self.weight_decay)
+        return torch.optim.SGD(trained, self.learning_rate, self.momentum, weight_decay=self.weight_decay)
 
 
 def run_pretraining(
@@ -96,12 +111,7 @@ def run_pretraining(
     Raises:
         PretrainError: a broken checkpoint, a loss that is not finite, or no picture that can be read.
     """
-    optimizer = torch.optim.SGD(
-        [parameter for parameter in objective.parameters() if parameter.requires_grad],
-        lr=plan.learning_rate,
-        momentum=plan.momentum,
-        weight_decay=plan.weight_decay,
-    )
+    optimizer = plan.optimizer_of(objective.parameters())
     start, history = _restore(checkpoint, objective, optimizer) if checkpoint and checkpoint.is_file() else (0, [])
     wrapped = accelerator.prepare_model(objective)
     batches = _loader(objective, tiny_batches, plan, accelerator, start)

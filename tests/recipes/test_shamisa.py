@@ -18,6 +18,7 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
 
+from mriqa.embedded.lite_tower import imagenet_weights
 from mriqa.features import extract, load_encoder
 from mriqa.pretrain.shamisa_options import PretrainOptions
 
@@ -88,9 +89,10 @@ def test_a_run_leaves_an_encoder_a_log_and_a_picture(pool, tmp_path, capsys):
     assert "finished already" in capsys.readouterr().out
 
 
-def test_a_run_that_was_killed_ends_with_the_same_weights(pool, tmp_path):
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_run_that_was_killed_ends_with_the_same_weights(optimizer, pool, tmp_path):
     """Killed with SIGKILL at whatever it is doing once a checkpoint is there, twice, then left alone."""
-    changed = {"steps": 30, "workers": 1}
+    changed = {"steps": 30, "workers": 1, "optimizer": optimizer}
     whole = [sys.executable, str(RECIPE), *arguments(pool, tmp_path / "whole", **changed)]
     cut = [sys.executable, str(RECIPE), *arguments(pool, tmp_path / "cut", **changed)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -175,6 +177,13 @@ def test_other_ways_to_train(changed, pool, tmp_path):
     assert np.isfinite(line["loss"])
 
 
+def test_no_steps_keep_the_encoder_as_it_is(pool, tmp_path):
+    weights = {"architecture": "lite0", "weights": "imagenet"}
+    assert run(*arguments(pool, tmp_path / "out", steps=0, **weights)) == 0
+    kept, own = load_file(tmp_path / "out" / "model" / "model.safetensors"), imagenet_weights()
+    assert all((tensor == own[name]).all() for name, tensor in kept.items())
+
+
 def test_one_distinct_picture_gives_no_nan(tmp_path):
     """All references of a tiny-batch are the same crop of one colour."""
     Image.new("RGB", (32, 32), (80, 120, 160)).save(tmp_path / "only.png")
@@ -202,7 +211,8 @@ def test_a_collapsing_mixture_is_told_once(pool, tmp_path, capsys):
         ({"severity": "strong"}, "half_normal, levels, uniform"),
         ({"graphs": ["rd", "xx"]}, "no graph 'xx'"),
         ({"distort_on": "cloud"}, "workers, device"),
-        ({"steps": 0}, "steps must be at least 1"),
+        ({"steps": -1}, "steps must be at least 0"),
+        ({"optimizer": "adam"}, "did you mean 'adamw'"),
         ({"learning_rate": 1e30, "steps": 4}, "not finite"),
     ],
 )
