@@ -56,10 +56,8 @@ def views(image: Image.Image, settings: ViewSettings) -> list[Image.Image]:
     """The views of a picture: itself, its centre, or its four corners and the centre; crops that coincide come once."""
     if settings.size is not None:
         image = image.resize((settings.size, settings.size), Image.Resampling.BICUBIC)
-    if settings.limit is not None and min(image.size) > settings.limit:
-        scale = settings.limit / min(image.size)
-        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        image = image.resize(size, Image.Resampling.LANCZOS)
+    if settings.limit is not None:
+        image = shrunk(image, settings.limit)
     if settings.crop is None:
         return [image]
     width, height = min(settings.crop, image.width), min(settings.crop, image.height)
@@ -67,6 +65,15 @@ def views(image: Image.Image, settings: ViewSettings) -> list[Image.Image]:
     centre, corners = (right // 2, bottom // 2), [(0, 0), (right, 0), (0, bottom), (right, bottom)]
     places = [centre] if settings.count == 1 else dict.fromkeys([*corners, centre])
     return [image.crop((left, top, left + width, top + height)) for left, top in places]
+
+
+def shrunk(image: Image.Image, limit: int) -> Image.Image:
+    """The picture, shrunk (Lanczos) until its shorter side has at most `limit` pixels."""
+    if min(image.size) <= limit:
+        return image
+    scale = limit / min(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.LANCZOS)
 
 
 def enlarged(image: Image.Image, side: int) -> Image.Image:

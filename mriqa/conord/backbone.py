@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mriqa.heads.inputs import HeadError
@@ -108,31 +107,8 @@ def rebuild_encoder(about: dict[str, Any]) -> VisionEncoder:
     raise HeadError(f"The encoder's description names the unknown kind {about['kind']!r}; save the model again.")
 
 
-class LiteStatistics(nn.Module):
-    """EfficientNet-Lite0's stride-4 and stride-16 stages as mean and spread of their local statistics (B, 544).
-
-    As in `mriqa.embedded.lite_tower`, in cells of 32 pixels, but differentiable where a cell is flat.
-    """
-
-    EPS = 1e-6
-
-    def __init__(self, backbone: nn.Module):
-        super().__init__()
-        self.backbone = backbone
-
-    def forward(self, images_BCHW: Tensor) -> Tensor:
-        parts = []
-        for features_BCHW, stride in zip(self.backbone(images_BCHW), (4, 16), strict=True):
-            window = min(32 // stride, *features_BCHW.shape[2:])
-            mean_BCHW = F.avg_pool2d(features_BCHW, window)
-            variance_BCHW = F.avg_pool2d(features_BCHW.square(), window) - mean_BCHW.square()
-            parts += [mean_BCHW.flatten(2), (variance_BCHW.clamp_min(0) + self.EPS).sqrt().flatten(2)]
-        spreads = [(part_BCn.var(dim=2, correction=0) + self.EPS).sqrt() for part_BCn in parts]
-        return torch.cat([*(part_BCn.mean(dim=2) for part_BCn in parts), *spreads], dim=1)
-
-
 def _lite(pretrained: bool) -> nn.Module:
-    from mriqa.embedded.lite_tower import lite_trunk
+    from mriqa.embedded.lite_tower import LiteStatistics, lite_trunk
 
     return LiteStatistics(lite_trunk(pretrained))
 

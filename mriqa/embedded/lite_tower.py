@@ -10,13 +10,14 @@ Legend: B images, C channels (3 of an image, 272 of the statistics), H W pixels,
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
 ARCHITECTURE = "tf_efficientnet_lite0"
@@ -26,18 +27,29 @@ STATISTICS = 2 * (24 + 112)  # mean and standard deviation of both stages' chann
 
 
 class LiteTowerConfig(PreTrainedConfig):
-    """Settings of the tower: ``grid`` cells along each side of an image, ``hidden_size`` channels in each."""
+    """Settings of the tower.
+
+    Arguments:
+        grid: cells along each side of a tile.
+        trunks: networks whose statistics lie side by side.
+        tile: side in pixels of the square tiles that an image is a strip of; None is an image that is one tile.
+        hidden_size: channels of a cell, 272 of each trunk.
+    """
 
     model_type = "mriqa_lite_tower"
 
-    def __init__(self, grid: int = 4, hidden_size: int = STATISTICS, **kwargs):
+    def __init__(
+        self, grid: int = 4, hidden_size: int | None = None, trunks: int = 1, tile: int | None = None, **kwargs: Any
+    ):
         self.grid = grid
-        self.hidden_size = hidden_size
+        self.trunks = trunks
+        self.tile = tile
+        self.hidden_size = trunks * STATISTICS if hidden_size is None else hidden_size
         super().__init__(**kwargs)
 
 
 class LiteTower(PreTrainedModel):
-    """Pixels (B, 3, H, W) to standardised cell statistics (B, 272, g, g).
+    """Pixels (B, 3, H, W) to standardised cell statistics (B, C, g, g), or (B, C, T g, g) of strips of T tiles.
 
     Pixels are 8-bit, 0..255, or already normalised as (x - 127) / 128 where they are floating point. Eight bits are a
     quarter to move and to look up: the tower is frozen, and `mriqa.frozen` knows an image again by its pixels.
@@ -54,8 +66,9 @@ class LiteTower(PreTrainedModel):
     def __init__(self, config: LiteTowerConfig):
         super().__init__(config)
         self.backbone = _folded(lite_trunk(pretrained=False))
-        self.register_buffer("channel_mean", torch.zeros(STATISTICS))
-        self.register_buffer("channel_std", torch.ones(STATISTICS))
+        self.others = nn.ModuleList(_folded(lite_trunk(pretrained=False)) for _ in range(config.trunks - 1))
+        self.register_buffer("channel_mean", torch.zeros(config.hidden_size))
+        self.register_buffer("channel_std", torch.ones(config.hidden_size))
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -70,36 +83,46 @@ class LiteTower(PreTrainedModel):
             return BaseModelOutput(last_hidden_state=self.statistics(pixel_values))  # type: ignore[arg-type]  # wants FloatTensor
 
     def statistics(self, images_BCHW: Tensor) -> Tensor:
-        """Standardised cell statistics (B, 272, g, g) of images (B, 3, H, W), H and W at least 32."""
+        """Standardised cell statistics (B, C, T g, g) of images (B, 3, H, W), H and W at least 32."""
         eight_bit = images_BCHW.dtype == torch.uint8
         images_BCHW = images_BCHW.to(self.channel_mean.dtype)
         if eight_bit:
             images_BCHW = (images_BCHW - 127) / 128  # exact in every type, half precision included
         # Depthwise convolutions run two to three times faster on CPUs with the channels last.
         images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
+        height = self.config.tile or images_BCHW.shape[2]
+        tiles = images_BCHW.split(height, dim=2)
+        if tiles[-1].shape[2] != height:
+            raise ValueError(f"strips are of tiles of {height} pixels, not {images_BCHW.shape[2]} pixels high")
+        return torch.cat([self._grid(tile_BCHW) for tile_BCHW in tiles], dim=2)
+
+    def _grid(self, tiles_BCHW: Tensor) -> Tensor:
+        """Standardised cell statistics (B, C, g, g) of tiles (B, 3, H, W)."""
         # On a CPU an image's activations fit its caches and the memory that the one before it left; a batch's don't.
-        at_once = images_BCHW.split(1) if images_BCHW.device.type == "cpu" else [images_BCHW]
-        grid_BCgg = torch.cat([self._cells(images_BCHW) for images_BCHW in at_once])
+        at_once = tiles_BCHW.split(1) if tiles_BCHW.device.type == "cpu" else [tiles_BCHW]
+        trunks = (self.backbone, *self.others)
+        grid_BCgg = torch.cat([torch.cat([self._cells(each, trunk) for trunk in trunks], dim=1) for each in at_once])
         return (grid_BCgg - self.channel_mean[:, None, None]) / self.channel_std[:, None, None]
 
     def standardise(self, training_NCgg: Tensor) -> tuple[Tensor, Tensor]:
-        """Standardise from now on such that these statistics (N, 272, g, g) get mean 0 and deviation 1 per channel.
+        """Standardise from now on such that these statistics (N, C, g, g) get mean 0 and deviation 1 per channel.
 
-        Returns the mean and the deviation (272,) that bring statistics computed before up to date.
+        Returns the mean and the deviation (C,) that bring statistics computed before up to date.
         """
         mean_C, std_C = training_NCgg.mean(dim=(0, 2, 3)), training_NCgg.std(dim=(0, 2, 3)).clamp_min(1e-6)
         self.channel_mean.add_(self.channel_std * mean_C)
         self.channel_std.mul_(std_C)
         return mean_C, std_C
 
-    def stages(self, images_BCHW: Tensor) -> list[Tensor]:
-        """The features of stride 4 (B, 24, H/4, W/4) and of stride 16 (B, 112, H/16, W/16)."""
-        return [mirrored.flip(2, 3) for mirrored in self.backbone(images_BCHW.flip(2, 3))]
+    def stages(self, images_BCHW: Tensor, trunk: nn.Module | None = None) -> list[Tensor]:
+        """A trunk's features, by default the first's: stride 4 (B, 24, H/4, W/4) and stride 16 (B, 112, H/16, W/16)."""
+        trunk = self.backbone if trunk is None else trunk
+        return [mirrored.flip(2, 3) for mirrored in trunk(images_BCHW.flip(2, 3))]
 
-    def _cells(self, images_BCHW: Tensor) -> Tensor:
+    def _cells(self, images_BCHW: Tensor, trunk: nn.Module) -> Tensor:
         """Mean and standard deviation (B, 272, g, g) of both stages' channels in the cells of the grid."""
         cells = []
-        for features_BCHW, stride in zip(self.stages(images_BCHW), (4, 16), strict=True):
+        for features_BCHW, stride in zip(self.stages(images_BCHW, trunk), (4, 16), strict=True):
             window = CELL_PIXELS // stride
             mean_BCHW = F.avg_pool2d(features_BCHW, window)
             square_BCHW = F.avg_pool2d(features_BCHW.square(), window)
@@ -111,7 +134,43 @@ class LiteTower(PreTrainedModel):
 
         The classifier and the layers above stride 16 are left out.
         """
-        self.backbone.load_state_dict(_folded(lite_trunk(pretrained=True)).state_dict())
+        self.load_trunk(0, lite_trunk(pretrained=True))
+
+    def one_by_one(self) -> list[LiteTower]:
+        """A tower of each trunk alone, not standardised."""
+        config = LiteTowerConfig(grid=self.config.grid, tile=self.config.tile)
+        towers = [LiteTower(config).eval().requires_grad_(False) for _ in range(self.config.trunks)]
+        for tower, trunk in zip(towers, (self.backbone, *self.others)):
+            tower.backbone.load_state_dict(trunk.state_dict())
+        return towers
+
+    def load_trunk(self, number: int, trunk: nn.Module) -> None:
+        """Give the trunk of this number, from 0 on, the weights of a network that `lite_trunk` made."""
+        place = (self.backbone, *self.others)[number]
+        place.load_state_dict(_folded(copy.deepcopy(trunk)).state_dict())
+
+
+class LiteStatistics(nn.Module):
+    """EfficientNet-Lite0's stride-4 and stride-16 stages as mean and spread of their local statistics (B, 544).
+
+    In cells of 32 pixels, as in the tower, but differentiable where a cell is flat.
+    """
+
+    EPS, WIDTH = 1e-6, 2 * STATISTICS
+
+    def __init__(self, backbone: nn.Module):
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        parts = []
+        for features_BCHW, stride in zip(self.backbone(images_BCHW), (4, 16), strict=True):
+            window = min(CELL_PIXELS // stride, *features_BCHW.shape[2:])
+            mean_BCHW = F.avg_pool2d(features_BCHW, window)
+            variance_BCHW = F.avg_pool2d(features_BCHW.square(), window) - mean_BCHW.square()
+            parts += [mean_BCHW.flatten(2), (variance_BCHW.clamp_min(0) + self.EPS).sqrt().flatten(2)]
+        spreads = [(part_BCn.var(dim=2, correction=0) + self.EPS).sqrt() for part_BCn in parts]
+        return torch.cat([*(part_BCn.mean(dim=2) for part_BCn in parts), *spreads], dim=1)
 
 
 def lite_trunk(pretrained: bool) -> nn.Module:
@@ -198,6 +257,9 @@ def imagenet_weights() -> dict[str, Tensor]:
 
 
 def register() -> None:
-    """Tell transformers' Auto classes about the tower; safe to call more than once."""
+    """Tell transformers' Auto classes about the tower and its image processor; safe to call more than once."""
+    from mriqa.embedded.eye import EyeImageProcessor
+
     AutoConfig.register(LiteTowerConfig.model_type, LiteTowerConfig, exist_ok=True)
     AutoModel.register(LiteTowerConfig, LiteTower, exist_ok=True)
+    AutoImageProcessor.register(LiteTowerConfig, image_processor_classes={"pil": EyeImageProcessor}, exist_ok=True)

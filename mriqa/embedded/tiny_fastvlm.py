@@ -7,26 +7,44 @@ to begin with. Built offline; its tokenizer is trained on the project's own prom
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mriqa.embedded.lite_tower import STATISTICS, LiteTower, LiteTowerConfig, register
+from mriqa.embedded.eye import TILES, EyeImageProcessor
+from mriqa.embedded.lite_tower import LiteTower, LiteTowerConfig, register
 from mriqa.embedded.tokenizer import IMAGE_TOKEN, train_tokenizer
 
 if TYPE_CHECKING:
-    from transformers import FastVlmConfig, LlavaProcessor, PreTrainedTokenizerFast
+    from torch import nn
+    from transformers import CLIPImageProcessor, FastVlmConfig, LlavaProcessor, PreTrainedTokenizerFast
 
 IMAGE_SIZE = 384  # pixels; KADID-10k's raters saw 512 x 384, so its distortion levels hold at this scale
 GRID = 4  # image tokens along each side
 
 
 def build_tiny_fastvlm(
-    path: str | Path, seed: int = 0, image_size: int = IMAGE_SIZE, grid: int = GRID, hidden_size: int = 192
+    path: str | Path,
+    seed: int = 0,
+    image_size: int = IMAGE_SIZE,
+    grid: int = GRID,
+    hidden_size: int = 192,
+    tile: int | None = None,
+    trunks: Sequence[nn.Module] = (),
 ) -> Path:
     """Write the untrained model, its tokenizer and its processor to the folder ``path``, and return that folder.
 
-    Every image is resized to ``image_size`` squared and becomes ``grid`` squared tokens. The same seed gives the
-    same weights. The tower's standardisation is the identity until `LiteTower.standardise` sets it.
+    The same seed gives the same weights. The tower's standardisation is the identity until `LiteTower.standardise`
+    sets it.
+
+    Args:
+        path: where to write.
+        seed: of the weights.
+        image_size: side in pixels that every image is resized to; without meaning where there are tiles.
+        grid: image tokens along each side, of the image or of each tile.
+        hidden_size: of the language model.
+        tile: side in pixels of the tiles that an image is seen in (`mriqa.embedded.eye`); None for one square image.
+        trunks: networks as `lite_trunk` makes them, whose statistics lie beside those of the ImageNet weights.
     """
     import torch
     from transformers import FastVlmForConditionalGeneration, GenerationConfig
@@ -36,19 +54,22 @@ def build_tiny_fastvlm(
     tokenizer = train_tokenizer(added_tokens=("<answer>", "</answer>"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = FastVlmForConditionalGeneration(_config(tokenizer, grid, hidden_size))
+        tower_config = LiteTowerConfig(grid=grid, tile=tile, trunks=1 + len(trunks))
+        model = FastVlmForConditionalGeneration(_config(tokenizer, tower_config, hidden_size))
     tower = model.model.vision_tower
     assert isinstance(tower, LiteTower)
     tower.load_imagenet_weights()
+    for number, trunk in enumerate(trunks, 1):
+        tower.load_trunk(number, trunk)
     model.generation_config = GenerationConfig(
         do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
     model.save_pretrained(path)
-    _processor(tokenizer, image_size, grid).save_pretrained(path)
+    _processor(tokenizer, image_size, grid, tile).save_pretrained(path)
     return path
 
 
-def _config(tokenizer: PreTrainedTokenizerFast, grid: int, hidden_size: int) -> FastVlmConfig:
+def _config(tokenizer: PreTrainedTokenizerFast, tower: LiteTowerConfig, hidden_size: int) -> FastVlmConfig:
     from transformers import FastVlmConfig, Qwen2Config
 
     text = Qwen2Config(
@@ -65,18 +86,31 @@ def _config(tokenizer: PreTrainedTokenizerFast, grid: int, hidden_size: int) -> 
         tie_word_embeddings=True,
     )
     return FastVlmConfig(
-        vision_config=LiteTowerConfig(grid=grid, hidden_size=STATISTICS),
+        vision_config=tower,
         text_config=text,
         image_token_index=tokenizer.vocab[IMAGE_TOKEN],
-        image_seq_length=grid**2,
+        image_seq_length=tower.grid**2 * (1 if tower.tile is None else TILES),
         tie_word_embeddings=True,
     )
 
 
-def _processor(tokenizer: PreTrainedTokenizerFast, image_size: int, grid: int) -> LlavaProcessor:
-    from transformers import CLIPImageProcessor, LlavaProcessor
+def _processor(tokenizer: PreTrainedTokenizerFast, image_size: int, grid: int, tile: int | None) -> LlavaProcessor:
+    from transformers import LlavaProcessor
 
-    image_processor = CLIPImageProcessor(
+    return LlavaProcessor(
+        image_processor=_square_images(image_size) if tile is None else EyeImageProcessor(tile=tile),
+        tokenizer=tokenizer,
+        patch_size=(tile or image_size) // grid,
+        vision_feature_select_strategy="full",
+        image_token=IMAGE_TOKEN,
+        chat_template=tokenizer.chat_template,
+    )
+
+
+def _square_images(image_size: int) -> CLIPImageProcessor:
+    from transformers import CLIPImageProcessor
+
+    return CLIPImageProcessor(
         size={"height": image_size, "width": image_size},
         crop_size={"height": image_size, "width": image_size},
         do_center_crop=False,
@@ -84,12 +118,4 @@ def _processor(tokenizer: PreTrainedTokenizerFast, image_size: int, grid: int) -
         do_normalize=False,
         image_mean=[127 / 255] * 3,
         image_std=[128 / 255] * 3,
-    )
-    return LlavaProcessor(
-        image_processor=image_processor,
-        tokenizer=tokenizer,
-        patch_size=image_size // grid,
-        vision_feature_select_strategy="full",
-        image_token=IMAGE_TOKEN,
-        chat_template=tokenizer.chat_template,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from mriqa.answers import load_format
-from mriqa.embedded.dataset import DatasetPaths, DatasetSettings, build_dataset
+from mriqa.embedded.dataset import DatasetSettings, build_dataset
 from mriqa.embedded.parallel import map_threads
 from mriqa.embedded.tiny_fastvlm import build_tiny_fastvlm
 from mriqa.files import new_folder
-from mriqa.frozen.cached_tower import PIXELS, ImageDigest, cache_towers, image_digest
+from mriqa.frozen.cached_tower import PIXELS, CachedTower, ImageDigest, cache_towers, image_digest
 from mriqa.frozen.store import FeatureStore
 from mriqa.images import load_image
 from mriqa.manifest import RatedImage, read_manifest
@@ -73,7 +73,9 @@ def prepare(
     data = build_dataset(folder / "data", settings)
     model_dir, features = folder / "untrained", folder / FEATURES
     if not (model_dir / SETTINGS_FILE).is_file():
-        _build_model(model_dir, features, data, settings)
+        splits = [read_manifest(path, check_images=False) for path in (data.train, data.val, data.test)]
+        views = views_of_size(settings.size)
+        build_standardised(model_dir, features, splits, views=views, seed=settings.seed, image_size=settings.size)
     return Prepared(model_dir, features, data.train, data.val, data.test)
 
 
@@ -86,26 +88,54 @@ def views_of_size(size: int) -> dict[str, int]:
     return {"limit": size * 7 // 4, "crop": size, "count": 5}
 
 
-def _build_model(model_dir: Path, features: Path, data: DatasetPaths, settings: DatasetSettings) -> None:
-    """The untrained model, standardised on the training pictures; it takes its place last, which marks the end."""
+def build_standardised(
+    model_dir: str | Path,
+    features: str | Path,
+    splits: Sequence[Sequence[RatedImage]],
+    *,
+    views: Mapping[str, Any] | None = None,
+    statistics: str | Path | None = None,
+    **how: Any,
+) -> None:
+    """Write an untrained model whose tower is standardised on pictures; it takes its place last, which marks the end.
+
+    Args:
+        model_dir: folder of the model.
+        features: folder of the `FeatureStore` that gets what the tower gives for every picture.
+        splits: the pictures; the first of these lists is what is standardised on.
+        views: what is written as the "views" of its `mriqa.json`.
+        statistics: folder of a `FeatureStore` for what each trunk gives on its own, to share between models.
+        how: arguments of `build_tiny_fastvlm`.
+    """
     with TemporaryDirectory() as raw, new_folder(model_dir, overwrite=True) as staged:
-        model, processor = load_vlm(build_tiny_fastvlm(raw, seed=settings.seed, image_size=settings.size), device="cpu")
-        splits = [read_manifest(path, check_images=False) for path in (data.train, data.val, data.test)]
-        _standardise(model.requires_grad_(False), processor, splits, FeatureStore(features))
+        model, processor = load_vlm(build_tiny_fastvlm(raw, **how), device="cpu")
+        shared = None if statistics is None else FeatureStore(statistics)
+        _standardise(model.requires_grad_(False), processor, splits, FeatureStore(features), shared)
         model.save_pretrained(staged)
         processor.save_pretrained(staged)
-        save_scoring_settings(staged, load_format(PROMPT), views_of_size(settings.size))
+        save_scoring_settings(staged, load_format(PROMPT), views)
 
 
 @torch.no_grad()
-def _standardise(model: Any, processor: Any, splits: Sequence[Sequence[RatedImage]], store: FeatureStore) -> None:
+def _standardise(
+    model: Any,
+    processor: Any,
+    splits: Sequence[Sequence[RatedImage]],
+    store: FeatureStore,
+    shared: FeatureStore | None,
+) -> None:
     """Fit the tower's standardisation to the first split, and keep what the tower then gives for all pictures."""
     tower = model.get_submodule("model.vision_tower")
+    alone = [CachedTower(trunk, shared, None) for trunk in tower.one_by_one()] if shared else []
 
     def statistics(row: RatedImage) -> tuple[ImageDigest, torch.Tensor]:
         with torch.no_grad():  # which a thread does not inherit
             pixels_1CHW = processor.image_processor(images=[load_image(row.image)], return_tensors="pt")[PIXELS]
-            return image_digest({PIXELS: pixels_1CHW}), tower.statistics(pixels_1CHW).contiguous()
+            if alone:
+                found_1Cgg = torch.cat([trunk(pixels_1CHW).last_hidden_state for trunk in alone], dim=1)
+            else:
+                found_1Cgg = tower.statistics(pixels_1CHW).contiguous()
+            return image_digest({PIXELS: pixels_1CHW}), found_1Cgg
 
     found = map_threads(statistics, [row for rows in splits for row in rows], "vision features", "picture")
     mean_C, std_C = tower.standardise(torch.cat([features_1Cgg for _, features_1Cgg in found[: len(splits[0])]]))

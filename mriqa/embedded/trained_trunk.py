@@ -1,0 +1,160 @@
+"""Train a copy of the embedded tower's network to see quality, on labelled pictures.
+
+Frozen ImageNet features see many kinds of damage dimly. Here all weights of EfficientNet-Lite0 up to stride 16 learn
+from crops, some of them of the whole picture at a smaller size: a linear reading of the crop's statistics is fitted to
+the scores and to the margins between all crops of a batch, some of which are of one content, so that what is damage and
+what is content comes apart. Batch statistics stay those of ImageNet: they are folded into the convolutions later.
+
+Legend: B crops of a batch, F features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from mriqa.embedded.lite_tower import LiteStatistics, lite_trunk
+from mriqa.images import load_image
+from mriqa.manifest import RatedImage
+
+
+@dataclass(frozen=True)
+class TrunkSettings:
+    """How the network is trained.
+
+    Attributes:
+        steps: updates.
+        contents: in each batch.
+        of_content: crops of each of them, of pictures damaged in different ways.
+        side: of a crop, in pixels.
+        whole_share: how often a crop is the whole picture at a smaller size.
+        learning_rate: of AdamW at the start, for the network; the linear reading learns ten times as fast.
+        weight_decay: of AdamW.
+        beta: score points up to which an error counts by its square.
+        seed: of the crops, their order and the reading.
+        workers: processes that load ahead.
+    """
+
+    steps: int = 1500
+    contents: int = 4
+    of_content: int = 4
+    side: int = 192
+    whole_share: float = 0.25
+    learning_rate: float = 3e-4
+    weight_decay: float = 1e-4
+    beta: float = 0.3
+    seed: int = 0
+    workers: int = 1
+
+    def rate(self, step: int) -> float:
+        """The learning rate at a step: 50 steps up, then down along a cosine."""
+        return self.learning_rate * min(1.0, (step + 1) / 50) * (1 + math.cos(math.pi * step / self.steps)) / 2
+
+
+class QualityReading(nn.Module):
+    """A trunk, the statistics of its features, and a linear reading of them: crops (B, 3, H, W) to scores (B,)."""
+
+    def __init__(self, trunk: nn.Module):
+        super().__init__()
+        self.statistics = LiteStatistics(trunk)
+        self.norm = nn.LayerNorm(LiteStatistics.WIDTH)
+        self.reading = nn.Linear(LiteStatistics.WIDTH, 1)
+        nn.init.zeros_(self.reading.weight)
+        nn.init.constant_(self.reading.bias, 3.0)
+
+    def forward(self, crops_BCHW: Tensor) -> Tensor:
+        pixels_BCHW = ((crops_BCHW.float() - 127) / 128).contiguous(memory_format=torch.channels_last)
+        return self.reading(self.norm(self.statistics(pixels_BCHW))).squeeze(1)
+
+    def train(self, mode: bool = True) -> QualityReading:
+        super().train(mode)
+        self.statistics.eval()
+        return self
+
+
+class CropBatches(Dataset[tuple[Tensor, Tensor]]):
+    """Batches by number: crops (B, 3, S, S) of 8 bits and their scores (B,); chance follows the seed and the number."""
+
+    def __init__(self, rows: Sequence[RatedImage], settings: TrunkSettings):
+        self.settings = settings
+        self.of_content: dict[str, list[RatedImage]] = {}
+        for row in rows:
+            self.of_content.setdefault(str(row.content), []).append(row)
+
+    def __len__(self) -> int:
+        return self.settings.steps
+
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        settings = self.settings
+        rng = np.random.default_rng([settings.seed, number])
+        names = list(self.of_content)
+        crops, scores = [], []
+        for place in rng.choice(len(names), settings.contents, replace=len(names) < settings.contents):
+            rows = self.of_content[names[place]]
+            for each in rng.choice(len(rows), settings.of_content, replace=len(rows) < settings.of_content):
+                crops.append(_crop(load_image(rows[each].image), settings, rng))
+                scores.append(rows[each].mos)
+        return torch.stack(crops), torch.tensor(scores, dtype=torch.float32)
+
+
+def _crop(picture: Image.Image, settings: TrunkSettings, rng: np.random.Generator) -> Tensor:
+    side = settings.side
+    if rng.random() < settings.whole_share:
+        picture = picture.resize((side, side), Image.Resampling.BICUBIC)
+    left, top = int(rng.integers(picture.width - side + 1)), int(rng.integers(picture.height - side + 1))
+    pixels = np.asarray(picture.crop((left, top, left + side, top + side)))
+    if rng.random() < 0.5:
+        pixels = pixels[:, ::-1]
+    return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+
+
+def margin_loss(predicted_B: Tensor, scores_B: Tensor, beta: float) -> Tensor:
+    """Smooth L1 of the scores, plus smooth L1 of the margins between every two of them."""
+    margins_BB = (predicted_B[:, None] - predicted_B) - (scores_B[:, None] - scores_B)
+    pairs = len(scores_B) * (len(scores_B) - 1)
+    of_margins = F.smooth_l1_loss(margins_BB, torch.zeros_like(margins_BB), beta=beta, reduction="sum") / max(1, pairs)
+    return F.smooth_l1_loss(predicted_B, scores_B, beta=beta) + of_margins
+
+
+def train_trunk(
+    rows: Sequence[RatedImage], settings: TrunkSettings, on_step: Callable[[int, float], Any] = lambda done, loss: None
+) -> nn.Module:
+    """A trunk as `lite_trunk` makes it, trained on rated pictures from the ImageNet weights on.
+
+    `on_step` is told how many steps are done, and the loss of the last.
+    """
+    torch.manual_seed(settings.seed)
+    model = QualityReading(lite_trunk(pretrained=True)).train()
+    head = [*model.norm.parameters(), *model.reading.parameters()]
+    groups = [{"params": [*model.statistics.parameters()], "pace": 1}, {"params": head, "pace": 10}]
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    batches = DataLoader(CropBatches(rows, settings), batch_size=None, num_workers=settings.workers)
+    for step, (crops_BCHW, scores_B) in enumerate(batches):
+        for group in optimizer.param_groups:
+            group["lr"] = settings.rate(step) * group["pace"]
+        loss = margin_loss(model(crops_BCHW), scores_B, settings.beta)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        on_step(step + 1, float(loss))
+    return model.statistics.backbone
+
+
+def blended(trunk: nn.Module, share: float) -> nn.Module:
+    """The ImageNet trunk with `share` of the way to another's weights (Wortsman et al., WiSE-FT, CVPR 2022)."""
+    start, end = lite_trunk(pretrained=True), trunk.state_dict()
+    state = {
+        name: torch.lerp(weight, end[name], share) if weight.is_floating_point() else end[name]
+        for name, weight in start.state_dict().items()
+    }
+    start.load_state_dict(state)
+    return start
