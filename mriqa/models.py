@@ -57,7 +57,7 @@ def load_vlm(
     from mriqa.embedded import register
 
     register()
-    device = _usable_device(device)
+    device = usable_device(device)
     folder = model_folder(path)
     if (folder / ADAPTER_FILE).is_file():
         return _load_adapter(folder, dtype, device, trust_remote_code)
@@ -137,7 +137,7 @@ def _fetch(name: str, head: str | None) -> Path:
         ) from error
 
 
-def _usable_device(device: str | torch.device | None) -> torch.device:
+def usable_device(device: str | torch.device | None) -> torch.device:
     """The device asked for, or the accelerator where there is one. Raises ModelError where it is not there."""
     import torch
 

@@ -6,18 +6,17 @@ a command.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import wraps
 from inspect import Parameter, Signature, signature
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
 from mriqa.cli.exits import plain_errors
 from mriqa.embedded.packaged import DEFAULT_MODEL
-from mriqa.models import PROBE_FILE
 from mriqa.scoring.backend_table import BACKENDS, DEFAULT_BACKEND
 from mriqa.scoring.readout_table import READOUT_NAMES
 
@@ -126,11 +125,9 @@ class ScorerOptions:
 
         from mriqa.scoring.scorer import Scorer
 
-        if not (Path(self.model).expanduser() / PROBE_FILE).is_file():  # which is read without transformers
-            from transformers.utils import logging
-
-            logging.set_verbosity_error()
-            logging.disable_progress_bar()
+        # transformers reads these when it is imported, which not every model needs; what the user has set stays.
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         scorer = Scorer.from_pretrained(
             self.model,
             self.readout,
