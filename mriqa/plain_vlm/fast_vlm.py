@@ -19,7 +19,7 @@ from mriqa.embedded.lite_network import LiteStatistics
 from mriqa.plain_vlm.qwen2 import Qwen2, Qwen2Shape
 
 TOWERS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
-    "mriqa_lite_tower": lambda config: LiteStatistics(config["grid"]),
+    "mriqa_lite_tower": lambda config: LiteStatistics(config["grid"], config.get("tile"), config.get("trunks", 1)),
 }
 """Towers by the `model_type` of their configuration: pixels (N, 3, H, W) to cells (N, C, g, g)."""
 

@@ -1,30 +1,24 @@
-"""Prompts and pictures to model inputs, as transformers' LlavaProcessor with a CLIPImageProcessor makes them.
+"""Prompts and pictures to model inputs, as transformers' LlavaProcessor makes them.
 
 Legend: N prompts, P prompt tokens, H W pixels.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 import tokenizers
 import torch
-import torch.nn.functional as F
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from PIL import Image
 from torch import Tensor
 
-BICUBIC = 3  # Pillow's number, which settings files have
+from mriqa.plain_vlm.pictures import LOOKS
 
 # Settings that are read, and others that change nothing here. With any other a folder is not for this module.
-_PICTURE_KEYS = {
-    *("do_convert_rgb", "do_normalize", "do_rescale", "do_resize", "do_center_crop", "crop_size", "size", "resample"),
-    *("image_mean", "image_std", "rescale_factor", "image_processor_type"),
-}
 _PROCESSOR_KEYS = {
     *("image_processor", "image_token", "num_additional_image_tokens", "patch_size", "processor_class"),
     "vision_feature_select_strategy",
@@ -79,38 +73,26 @@ class PlainProcessor:
         )
         self.template = environment.from_string(template)
         pictures = settings["image_processor"]
-        self.height, self.width = pictures["size"]["height"], pictures["size"]["width"]
-        cells = (self.height // settings["patch_size"]) * (self.width // settings["patch_size"])
+        self.pixels = LOOKS[pictures["image_processor_type"]](pictures)
+        cells = math.prod(side // settings["patch_size"] for side in self.pixels.size)
         self.image_token = settings["image_token"]
         self.image_tokens = self.image_token * cells
-        self.mean_311, self.std_311 = (
-            None if not pictures["do_normalize"] else _in_grey_levels(pictures[name], pictures["rescale_factor"])
-            for name in ("image_mean", "image_std")
-        )
 
     @staticmethod
     def why_unknown(settings: Mapping[str, Any], tokenizer_settings: Mapping[str, Any]) -> str | None:
         """What these settings ask for that this class lacks, in a few words; None where it knows all."""
         pictures = settings.get("image_processor") or {}
-        other = {*(set(settings) - _PROCESSOR_KEYS), *(set(pictures) - _PICTURE_KEYS)}
-        other |= set(tokenizer_settings) - _TOKENIZER_KEYS
+        other = {*(set(settings) - _PROCESSOR_KEYS), *(set(tokenizer_settings) - _TOKENIZER_KEYS)}
         if other:
             return f"its processor has the setting {min(other)}"
-        kinds = (settings.get("processor_class"), pictures.get("image_processor_type"))
-        if kinds != ("LlavaProcessor", "CLIPImageProcessor"):
+        look = LOOKS.get(pictures.get("image_processor_type"))
+        if settings.get("processor_class") != "LlavaProcessor" or look is None:
             return "its processor is another one"
         if tokenizer_settings.get("tokenizer_class") not in ("TokenizersBackend", "PreTrainedTokenizerFast"):
             return "its tokenizer is another one"
         if settings.get("vision_feature_select_strategy") != "full" or settings.get("num_additional_image_tokens"):
             return "its processor writes another number of image tokens"
-        plain = (
-            pictures.get("do_resize")
-            and set(pictures.get("size", ())) == {"height", "width"}
-            and pictures.get("resample") == BICUBIC
-            and not pictures.get("do_center_crop")
-            and pictures.get("do_rescale") == pictures.get("do_normalize")
-        )
-        return None if plain else "its processor treats pictures in another way"
+        return None if look.knows(pictures) else "its processor treats pictures in another way"
 
     def apply_chat_template(
         self,
@@ -142,18 +124,3 @@ class PlainProcessor:
             attention_mask=torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows]),
             pixel_values=torch.stack([self.pixels(picture) for picture in pictures]),
         )
-
-    def pixels(self, picture: Image.Image) -> Tensor:
-        """A picture (3, H, W): resized (bicubic, with anti-aliasing), 8-bit or normalised as the settings say."""
-        pixels_3HW = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
-        if pixels_3HW.shape[1:] != (self.height, self.width):
-            size = (self.height, self.width)
-            pixels_3HW = F.interpolate(pixels_3HW[None], size, mode="bicubic", antialias=True)[0]
-        if self.mean_311 is None or self.std_311 is None:
-            return pixels_3HW
-        return (pixels_3HW.float() - self.mean_311).div_(self.std_311)
-
-
-def _in_grey_levels(values: Sequence[float], rescale_factor: float) -> Tensor:
-    """Means or deviations (3, 1, 1) of values 0..1 as those of values 0..255."""
-    return (torch.tensor(values) * (1.0 / rescale_factor))[:, None, None]

@@ -45,10 +45,14 @@ class Qwen2Shape:
             and config.get("head_dim", head_width) == head_width
         )
         try:
-            return cls(
-                **{name: config[name] for name in cls.__annotations__ if name != "rope_theta"},
-                rope_theta=rope["rope_theta"],
-            ) if known else None
+            return (
+                cls(
+                    **{name: config[name] for name in cls.__annotations__ if name != "rope_theta"},
+                    rope_theta=rope["rope_theta"],
+                )
+                if known
+                else None
+            )
         except KeyError:
             return None
 
