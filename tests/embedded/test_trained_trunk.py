@@ -1,0 +1,73 @@
+"""Training the tower's network to see quality: the loss, what it learns, and how far two networks are blended."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageFilter
+
+from mriqa.embedded.lite_tower import imagenet_trunk
+from mriqa.embedded.trained_trunk import CropBatches, TrunkSettings, blended, margin_loss, train_trunk
+from mriqa.manifest import RatedImage
+
+
+def test_the_loss_is_that_of_a_plain_loop():
+    predicted, scores, beta = [1.0, 2.5, 4.0, 3.9], [1.2, 2.0, 4.9, 1.0], 0.3
+
+    def smooth(error: float) -> float:
+        return error**2 / (2 * beta) if abs(error) < beta else abs(error) - beta / 2
+
+    singles = sum(smooth(p - s) for p, s in zip(predicted, scores)) / 4
+    pairs = [(i, j) for i in range(4) for j in range(4) if i != j]
+    margins = sum(smooth((predicted[i] - predicted[j]) - (scores[i] - scores[j])) for i, j in pairs) / len(pairs)
+    found = margin_loss(torch.tensor(predicted), torch.tensor(scores), beta)
+    assert float(found) == pytest.approx(singles + margins, rel=1e-6)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """Four contents, sharp (5) and blurred (1)."""
+    folder = tmp_path_factory.mktemp("rated")
+    rng = np.random.default_rng(0)
+    found = []
+    for content in range(4):
+        sharp = Image.fromarray(rng.integers(0, 256, (12, 12, 3), dtype=np.uint8)).resize((96, 96), 0)
+        for name, picture, mos in (("sharp", sharp, 5.0), ("soft", sharp.filter(ImageFilter.GaussianBlur(3)), 1.0)):
+            path = folder / f"{content}-{name}.png"
+            picture.save(path)
+            found.append(RatedImage(path, mos, 0.5, "toy", str(content), path.stem))
+    return found
+
+
+QUICK = TrunkSettings(steps=12, contents=2, of_content=2, side=64, learning_rate=1e-3, workers=0)
+
+
+def test_batches_follow_the_seed_and_hold_pictures_of_one_content(rows):
+    batches = CropBatches(rows, QUICK)
+    crops_B3HW, scores_B = batches[3]
+    assert crops_B3HW.shape == (4, 3, 64, 64) and crops_B3HW.dtype == torch.uint8
+    assert sorted(scores_B[:2].tolist()) == sorted(scores_B[2:].tolist()) == [1.0, 5.0]
+    again = CropBatches(rows, QUICK)[3]
+    assert (again[0] == crops_B3HW).all() and (again[1] == scores_B).all()
+    assert not (batches[4][0] == crops_B3HW).all()
+
+
+def test_it_learns_and_the_same_seed_gives_the_same_network(rows):
+    losses: list[float] = []
+    first = train_trunk(rows, QUICK, lambda done, loss: losses.append(loss))
+    second = train_trunk(rows, QUICK)
+    assert losses[-1] < 0.7 * losses[0] and len(losses) == 12
+    same = [(tensor == second.state_dict()[name]).all() for name, tensor in first.state_dict().items()]
+    moved = [(tensor != start).any() for tensor, start in zip(first.parameters(), imagenet_trunk().parameters())]
+    assert all(same) and all(moved)
+
+
+def test_a_blend_lies_between_the_two_networks():
+    trunk, start = imagenet_trunk(), imagenet_trunk().state_dict()
+    with torch.no_grad():
+        for weight in trunk.parameters():
+            weight.add_(1)
+    for share in (0.0, 0.25, 1.0):
+        for name, weight in blended(trunk, share).state_dict().items():
+            torch.testing.assert_close(weight, start[name] + share)
