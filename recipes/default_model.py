@@ -32,6 +32,14 @@ CONFIGS = Path(__file__).parent / "configs"
 HELD_OUT = ("denoised", "upscaled", "chain")  # kinds of damage that training never sees
 GRID = 2  # image tokens along each side of a tile
 HALFWAY = 0.5
+POLICY = "mr_grpo"
+NOT_TAKEN = "; not taken"
+BESIDE = {
+    "frozen": "",
+    "trained": ", and beside them those of the same network trained on the pictures below, all weights",
+    "halfway": ", and beside them those of a network halfway from there to one trained on the pictures below",
+    "shamisa": ", and beside them those of the same network pretrained without labels (`recipes/shamisa.py`)",
+}
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -64,7 +72,7 @@ def run(arguments: argparse.Namespace) -> Path:
     torch.set_num_threads(arguments.threads)
 
     from mriqa.broad.broad_set import BroadSettings, build_broad_set
-    from mriqa.files import new_folder, write_json
+    from mriqa.files import new_folder, write_text
     from mriqa.training.default_model_choice import choose, split_by_kind
 
     output: Path = arguments.output
@@ -91,13 +99,13 @@ def run(arguments: argparse.Namespace) -> Path:
     _policy(folder, manifests, arguments)
     judged[POLICY] = _judged(folder / POLICY, folder, manifests)
     stage = POLICY if choose({name: judged[name] for name in (chosen, POLICY)}) == POLICY else "warm_start"
-    write_json({"chosen": chosen, "stage": stage, "candidates": judged}, output / "choice.json")
 
     model_dir = output / "model"
     if not model_dir.is_dir():
         with new_folder(model_dir) as staged:
             _pack(folder / stage / "model", staged)
-    _describe(model_dir, data, arguments, output)
+    choice = {"chosen": chosen, "stage": stage, "candidates": judged}
+    write_text(_card(model_dir, data, settings, choice, arguments), model_dir / "README.md")
     print(f"The model is in {model_dir}: mriqa score PICTURES --model {model_dir}")
     if arguments.install:
         from mriqa.embedded.packaged import default_model_folder
@@ -108,11 +116,8 @@ def run(arguments: argparse.Namespace) -> Path:
     return model_dir
 
 
-POLICY = "mr_grpo"
-
-
 def _trunks(arguments: argparse.Namespace, manifests: Any) -> dict[str, Callable[[], LiteBackbone]]:
-    """How each network that may stand beside the frozen one is made, by name; one may use the file of another above it."""
+    """How each network that may stand beside the frozen one is made, by name; one may use the file of one before it."""
     from mriqa.embedded.lite_network import load_trunk
     from mriqa.embedded.trained_trunk import TrunkSettings, blended, train_trunk
     from mriqa.manifest import read_manifest
@@ -210,8 +215,72 @@ def _pack(trained: Path, folder: Path) -> None:
     save_scoring_settings(folder, saved.answer_format, None)
 
 
-def _describe(model_dir: Path, data: Any, arguments: argparse.Namespace, output: Path) -> None:
-    raise NotImplementedError
+def _measured(model_dir: Path, data: Any, settings: Any, output: Path) -> dict[str, Any]:
+    """What the model is measured to be, kept beside its folder: agreement on test contents, and how far scores move."""
+    import json
+
+    from mriqa.eval.stability import STABILITY_FILE
+    from mriqa.files import write_json
+    from mriqa.scoring import Scorer
+    from mriqa.training.default_model_card import judge_broad, judge_labelled, without_pristine
+
+    file = output / "measured.json"
+    if not file.is_file():
+        scorer = Scorer.from_pretrained(model_dir, device="cpu")
+        labelled = judge_labelled(scorer, settings).by_name()
+        kinds = without_pristine(judge_broad(scorer, data.test)).by_name()
+        write_json({"labelled": labelled, "kinds": kinds}, file)
+    if not (model_dir / STABILITY_FILE).is_file():
+        write_json(_stability(model_dir, output / "stability"), model_dir / STABILITY_FILE)
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _stability(model_dir: Path, folder: Path) -> dict[str, Any]:
+    """How far its scores move; what `mriqa stability --model MODEL_DIR` measures."""
+    from mriqa.eval.stability import RunChange, measure_stability, package_pictures
+    from mriqa.scoring import Scorer
+
+    def in_bfloat16() -> Scorer:
+        return Scorer.from_pretrained(model_dir, device="cpu", dtype="bfloat16")
+
+    pictures, source = package_pictures(folder)
+    more = {"bfloat16 instead of float32": RunChange(in_bfloat16)}
+    return {"source": source, **measure_stability(Scorer.from_pretrained(model_dir, device="cpu"), pictures, more)}
+
+
+def _card(model_dir: Path, data: Any, settings: Any, choice: dict[str, Any], arguments: argparse.Namespace) -> str:
+    """configs/default_model_card.md with what was measured in the places left for it."""
+    import json
+
+    from mriqa.broad.broad_set import REPORT_FILE
+    from mriqa.broad.damage_table import DAMAGES, KINDS
+    from mriqa.embedded.eye import LIMIT, TILE, TILES
+    from mriqa.eval.report import markdown_table
+    from mriqa.eval.stability import COLUMNS, read_stability, stability_rows
+    from mriqa.hub.run import read_evaluation
+    from mriqa.training.default_model_card import describe_candidates, describe_stage, fill_card, kinds_of
+
+    measured = _measured(model_dir, data, settings, arguments.output)
+    accuracy = json.loads((arguments.output / "data" / REPORT_FILE).read_text(encoding="utf-8"))
+    unseen = accuracy["accuracy_on_unseen_contents"]["test"]
+    stability = read_stability(model_dir)
+    assert stability is not None, "it was measured before"
+    evaluations = {path.stem: read_evaluation(path) for path in arguments.eval}
+    found = {
+        "tokens": TILES * GRID**2, "tile": TILE, "limit": LIMIT, "beside": BESIDE[choice["chosen"]],
+        "train_images": f"{settings.train_images:,}", "damages": len(DAMAGES), "kinds": ", ".join(KINDS),
+        "photos": arguments.credit or ("folders of them" if settings.photos else "those inside two wheels"),
+        "map_srcc": f"{unseen['srcc']:.2f}", "map_mae": f"{unseen['mae']:.2f}", "held_out": kinds_of(HELD_OUT),
+        "stage_warm": describe_stage(choice["candidates"][choice["chosen"]]),
+        "stage_policy": describe_stage(choice["candidates"][POLICY]) + ("" if choice["stage"] == POLICY else NOT_TAKEN),
+        "candidates": describe_candidates(choice),
+        "labelled": markdown_table(measured["labelled"], ["n", "srcc", "plcc"]),
+        "kinds_table": markdown_table(measured["kinds"], ["n", "srcc", "plcc"]),
+        "evaluations": markdown_table(evaluations, ["n", "srcc", "krcc", "plcc"]) if evaluations else "None yet.\n",
+        "stable_pictures": stability["pictures"],
+        "stability": markdown_table(stability_rows(stability), COLUMNS),
+    }  # fmt: skip
+    return fill_card(CONFIGS / "default_model_card.md", found)
 
 
 if __name__ == "__main__":
