@@ -38,7 +38,8 @@ def anchors(content: Content, scene: Image.Image, size: int, seed: int) -> list[
             changed_13HW = DISTORTIONS[name].function(as_batch(original), torch.tensor([parameter]).float(), None)
             found.append((from_batch(changed_13HW), original, score_at(name, parameter)))
     return [
-        {"content": content.name, "measures": compare(original, spoiled), "mos": mos} for spoiled, original, mos in found
+        {"content": content.name, "measures": compare(original, spoiled), "mos": mos}
+        for spoiled, original, mos in found
     ]
 
 

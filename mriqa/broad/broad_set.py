@@ -31,7 +31,7 @@ from mriqa.embedded.contents import (
 )
 from mriqa.embedded.dataset import DatasetPaths
 from mriqa.embedded.parallel import map_threads
-from mriqa.files import write_json, write_jsonl
+from mriqa.files import write_json
 from mriqa.manifest.formats import write_records
 
 SETTINGS_FILE, REPORT_FILE = "settings.json", "labels.json"
