@@ -17,8 +17,7 @@ import typer
 
 from mriqa.cli.exits import plain_errors
 from mriqa.embedded.packaged import DEFAULT_MODEL
-from mriqa.models import PROBE_FILE
-from mriqa.scoring.backend_table import BACKENDS, DEFAULT_BACKEND
+from mriqa.scoring.backend_table import BACKENDS, DEFAULT_BACKEND, own_backend
 from mriqa.scoring.readout_table import READOUT_NAMES
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ Model = Annotated[
         "--model",
         "-m",
         show_default=False,
-        help="Folder of a saved model, adapter or probe, or a hub name. Default: the small model in the package.",
+        help="Folder of a saved model, adapter, probe or ConOrd model, or a hub name. Default: the small model in the package.",
     ),
 ]
 Readout = Annotated[
@@ -126,7 +125,7 @@ class ScorerOptions:
 
         from mriqa.scoring.scorer import Scorer
 
-        if not (Path(self.model).expanduser() / PROBE_FILE).is_file():  # which is read without transformers
+        if own_backend(Path(self.model).expanduser()) is None:  # the others are read without transformers
             from transformers.utils import logging
 
             logging.set_verbosity_error()
