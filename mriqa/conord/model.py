@@ -75,8 +75,12 @@ class Projection(nn.Module):
         self.mean_F.copy_(features_NF.mean(dim=0))
         self.std_F.copy_(features_NF.std(dim=0).clamp_min(1e-6))
 
+    def unnormalised(self, features_BF: Tensor) -> Tensor:
+        """The projection (B, D) before its length becomes 1."""
+        return self.linear((features_BF - self.mean_F) / self.std_F)
+
     def forward(self, features_BF: Tensor) -> Tensor:
-        return F.normalize(self.linear((features_BF - self.mean_F) / self.std_F), dim=1)
+        return F.normalize(self.unnormalised(features_BF), dim=1)
 
 
 class ConOrdModel(nn.Module):
