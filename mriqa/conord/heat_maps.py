@@ -48,7 +48,9 @@ def heat_maps(model: ConOrdModel, pixels_B3HW: Tensor, layer: str | None = None)
     try:
         target = network.get_submodule(name)
     except AttributeError as error:
-        raise HeadError(f"The encoder has no layer {name!r}; print(model.encoder.network) shows their names.") from error
+        raise HeadError(
+            f"The encoder has no layer {name!r}; print(model.encoder.network) shows their names."
+        ) from error
     pixels_B3HW = pixels_B3HW.float().requires_grad_()  # so that a frozen encoder gives gradients, too
     with torch.enable_grad(), GradCAM(_Length(model), [target], _as_map) as cam:
         maps = cam(pixels_B3HW, [_itself] * len(pixels_B3HW))
