@@ -1,7 +1,7 @@
 """Plots of what an ordinal head has learnt: similarities in the order of ranks, t-SNE, heat maps, and its training.
 
-After Figures 4, 13, 14 and 15 of "Contrastive order learning for ordinal regression" (ConOrd). As in `plots`, figures are
-their own, and a file is replaced only once it is complete.
+After Figures 4, 13, 14 and 15 of "Contrastive order learning for ordinal regression" (ConOrd). As in `plots`,
+figures are their own, and a file is replaced only once it is complete.
 
 Legend: N items, D embedding width, H W pixels.
 """

@@ -93,7 +93,8 @@ def load_scoring_settings(folder: str | Path) -> ScoringSettings | None:
 
 
 def model_folder(path: str | Path, head: str | None = None) -> Path:
-    """The folder of a saved model, adapter, probe or ConOrd model, or of the local copy of a hub repository, fetched if need be.
+    """The folder of a saved model (adapter, probe, ConOrd model) or of the local copy of a hub repository, fetched if
+    need be.
 
     "default" is the model that comes with the package, unless there is a folder of that name. Of a repository only
     settings and safetensors weights are fetched, its code where there is some (to be run only where asked for), and the

@@ -85,7 +85,7 @@ TRAINED = {
     "ConOrd + centre (mean, own rate)": Method("conord", "mean", POINTS_RATE),
     "ConOrd + centre (sum, own rate)": Method("conord", "sum", POINTS_RATE),
 }
-"""Of the centre loss "sum" is eq. 8 as it stands; with "own rate" the reference points have a learning rate of theirs."""
+"""Of the centre loss "sum" is eq. 8 as it stands; with "own rate" the points have a learning rate of theirs."""
 BASELINE = "ConOrd + centre (mean)"
 METHODS = (*TRAINED, RIDGE, RAW)
 COMPARED = tuple(name for name in METHODS if "own rate" not in name)

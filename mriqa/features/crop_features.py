@@ -58,8 +58,8 @@ def load_crop_encoder(name: str, look: str = TWO_SIZES, crop: int = CROP, device
 
     Args:
         name: of `mriqa.features.load_encoder`.
-        look: "two_sizes" for V = 5 crops of full and half size, F = 2 D; "one_size" for those of full size, F = D; "whole"
-            for the encoder's own look, V = 1.
+        look: "two_sizes" for V = 5 crops of full and half size, F = 2 D; "one_size" for those of full size, F = D;
+            "whole" for the encoder's own look, V = 1.
         crop: side of the crops in pixels.
         device: of the computation; the accelerator if there is one.
 

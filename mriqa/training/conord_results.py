@@ -129,7 +129,7 @@ def table(tests: dict[str, dict[str, Any]]) -> str:
 
 
 def corruption_table(tests: dict[str, dict[str, Any]]) -> str:
-    """Markdown after Table 19: each measure by severity, averaged over the corruptions, then the median of the splits."""
+    """Markdown after Table 19: each measure by severity, the mean over the corruptions and the median of the splits."""
     lines = ["| test | severity | " + " | ".join(name.upper() for name in MEASURES) + " |", "|---" * 6 + "|"]
     for test, found in tests.items():
         levels = sorted({int(level) for levels in found["splits"][0]["corruptions"].values() for level in levels})
