@@ -258,10 +258,10 @@ class ConOrdModel(nn.Module):
                 CropSettings(**about["views"]),
                 MotionSettings(**settings) if settings else None,
                 about["k"],
-                about["read_numbers"],
+                about.get("read_numbers", 0),
             )
             model.rank_names = about["rank_names"]
-            model.scales = [Scale(**scale) for scale in about["scales"]]
+            model.scales = [Scale(**scale) for scale in about.get("scales", [])]  # earlier versions kept none
             model.load_state_dict(load_file(folder / WEIGHTS_FILE))
         except (KeyError, TypeError) as error:
             raise HeadError(f"{folder / ABOUT_FILE} lacks or misstates {error}; save the model again.") from error

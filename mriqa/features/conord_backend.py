@@ -63,7 +63,9 @@ def open_backend(source: ModelSource, wanted: Wanted) -> ConOrdBackend:
         raise ModelError(str(error)) from error
     if model.motion is not None:
         raise ModelError(f"{source.model} judges videos, and scoring opens pictures: use ConOrdModel.predict.")
-    if len(model.scales) != 1:
+    if not model.scales:
+        raise ModelError(f"{source.model} does not say what scale its ranks are on: train it again, or use predict.")
+    if len(model.scales) > 1:
         raise ModelError(
             f"{source.model} predicts {' and '.join(model.rank_names)}, which is no score: use ConOrdModel.predict."
         )

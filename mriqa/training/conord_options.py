@@ -161,6 +161,12 @@ class ConOrdOptions:
     checkpoint_minutes: float = field(default=5.0, metadata={"help": "least time between checkpoints within a split"})
     keep_models: bool = field(default=True, metadata={"help": "save the model of every split"})
 
+    def __post_init__(self) -> None:
+        for name in ("test_manifest", "test_scale", "vector", "corruptions"):
+            value = getattr(self, name)
+            if isinstance(value, str):  # a YAML file may give one without brackets
+                setattr(self, name, [value])
+
     @property
     def paired(self) -> bool:
         """Whether a batch holds two draws of each item."""

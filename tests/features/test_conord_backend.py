@@ -120,6 +120,9 @@ def test_what_cannot_score_says_why(saved, tmp_path):
     built([Scale(-40, 10), Scale(-45, 45)]).save(tmp_path / "gaze")
     with pytest.raises(UserError, match="which is no score"):
         Scorer.from_pretrained(tmp_path / "gaze")
+    built([]).save(tmp_path / "earlier")
+    with pytest.raises(UserError, match="does not say what scale"):
+        Scorer.from_pretrained(tmp_path / "earlier")
     (folder / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(UserError, match="do not fit its conord.json"):
         Scorer.from_pretrained(folder)

@@ -349,6 +349,14 @@ def test_each_test_manifest_is_a_test_on_its_own_scale(noisy, tmp_path):
     assert text.count("| konvid |") == 3 and text.count("| livevqc |") == 2
 
 
+def test_a_yaml_file_may_name_a_single_test_manifest(tmp_path):
+    import conord
+
+    (tmp_path / "own.yaml").write_text("test_manifest: konvid.jsonl\ncorruptions: [fog, snow]\n")
+    options = conord.parse_arguments(["--config", str(tmp_path / "own.yaml")])
+    assert options.test_manifest == ["konvid.jsonl"] and options.corruption_names[0] == "imagenet_c_fog"
+
+
 @pytest.mark.parametrize("options", [["--folds", 5], ["--fold_key", "fold"]])
 def test_folds_share_no_subject_and_test_each_picture_once(noisy, tmp_path, options):
     rows = [json.loads(line) for line in noisy.read_text().splitlines()]
