@@ -1,9 +1,9 @@
-"""Plots of what an ordinal head has learnt: similarities in the order of ranks, t-SNE, and how its training went.
+"""Plots of what an ordinal head has learnt: similarities in the order of ranks, t-SNE, heat maps, and its training.
 
-After Figures 4, 13 and 15 of "Contrastive order learning for ordinal regression" (ConOrd). As in `plots`, figures are
-their own, and a file is replaced only once it is complete.
+After Figures 4, 13, 14 and 15 of "Contrastive order learning for ordinal regression" (ConOrd). As in `plots`,
+figures are their own, and a file is replaced only once it is complete.
 
-Legend: N items, D embedding width.
+Legend: N items, D embedding width, H W pixels.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ import numpy.typing as npt
 
 from .metrics import FloatArray
 from .plots import INK, PathLike, _dress, _figure, _running_mean, _save
+
+HeatMap = tuple[npt.ArrayLike, npt.ArrayLike, str]
+"""A picture (H, W, 3) of 0..255, its heat map (H, W) in 0..1, and what is written over it."""
 
 Embedded = Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]]
 """Name of a head -> embeddings (N, D) and scalar ranks (N,)."""
@@ -76,6 +79,26 @@ def tsne(heads: Embedded, path: PathLike, title: str = "", perplexity: float = 3
         figure.colorbar(drawn, ax=axes, shrink=0.75, label="rank")
         _dress(axes, name)
         axes.set(xticks=[], yticks=[])
+    _save(figure, path)
+
+
+def heat_map_grid(rows: Sequence[Sequence[HeatMap]], path: PathLike, title: str = "") -> None:
+    """A row of pictures under their heat maps for each example: the picture itself, then its neighbours.
+
+    Raises:
+        ValueError: no rows, or rows of different lengths.
+    """
+    if not rows or len({len(row) for row in rows}) > 1:
+        raise ValueError("Give at least one row of heat maps, and rows of one length.")
+    columns = len(rows[0])
+    figure = _figure(2.3 * columns, 2.5 * len(rows) + (0.4 if title else 0.0))
+    _headline(figure, title)
+    for place, (picture, heat, text) in enumerate([cell for row in rows for cell in row], start=1):
+        axes = figure.add_subplot(len(rows), columns, place)
+        axes.imshow(np.asarray(picture, dtype=np.uint8))
+        axes.imshow(np.asarray(heat), cmap="jet", alpha=0.45, vmin=0, vmax=1)
+        axes.set_title(text, fontsize=8)
+        axes.axis("off")
     _save(figure, path)
 
 

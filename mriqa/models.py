@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 SETTINGS_FILE = "mriqa.json"
 ADAPTER_FILE = "adapter_config.json"
 ENCODER_FILE, PROBE_FILE = "shamisa.json", "probe.json"  # of a pretrained encoder, which scores by a probe beside it
+CONORD_FILE = "conord.json"  # of a ConOrd model, which scores by itself
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 FETCHED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model", "*.py"]
 
@@ -92,7 +93,8 @@ def load_scoring_settings(folder: str | Path) -> ScoringSettings | None:
 
 
 def model_folder(path: str | Path, head: str | None = None) -> Path:
-    """The folder of a saved model, adapter or probe, or of the local copy of a hub repository, fetched if need be.
+    """The folder of a saved model (adapter, probe, ConOrd model) or of the local copy of a hub repository, fetched if
+    need be.
 
     "default" is the model that comes with the package, unless there is a folder of that name. Of a repository only
     settings and safetensors weights are fetched, its code where there is some (to be run only where asked for), and the
@@ -115,7 +117,7 @@ def model_folder(path: str | Path, head: str | None = None) -> Path:
         raise ModelError(
             f"{path} is a pretrained encoder without a probe: fit one with recipes/shamisa_probe.py --save true."
         )
-    if not any((folder / name).is_file() for name in ("config.json", ADAPTER_FILE, PROBE_FILE)):
+    if not any((folder / name).is_file() for name in ("config.json", ADAPTER_FILE, PROBE_FILE, CONORD_FILE)):
         raise ModelError(f"{path} is not a saved model: it holds neither config.json nor {ADAPTER_FILE}.")
     return folder
 

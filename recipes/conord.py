@@ -5,15 +5,18 @@
     accelerate launch recipes/conord.py --config recipes/configs/conord/koniq.yaml --manifest koniq.jsonl
     torchrun --nproc_per_node 2 recipes/conord.py --cpu true --manifest my.jsonl         # several processes on CPU
 
-The encoder, a projection and reference points train with L_ConOrd + L_center; a test picture's rank is the mean rank of
-its k nearest training pictures. Each split trains on 80 % of the contents (of the pictures, where the manifest has no
-contents) and tests on the rest; `--test_manifest` tests on another manifest instead, and the splits differ only in
-their seed. Every option can stand in the YAML file given by --config, and the command line overrides it.
+The encoder, a projection and reference points train with L_ConOrd + L_center, or with another --loss on the same
+network; a test picture's rank is the mean rank of its k nearest training pictures, or after regression what a linear
+layer reads off. Each split trains on 80 % of the contents (of the pictures, where the manifest has no contents) and
+tests on the rest; --test_manifest tests on other manifests instead, and the splits differ only in their seed; --folds
+and --fold_key test every picture once. Every option can stand in the YAML file given by --config, and the command line
+overrides it. docs/reproduce.md has the command of each table and figure of the paper.
 
-The run writes to output_dir: split-NN/model/ (for `mriqa.conord.ConOrdModel.load`), split-NN/result.json with every
-prediction, results.json and results.md with the medians. Run again with the same options, it goes on where it stopped.
+The run writes to output_dir: split-NN/model/ (for `mriqa score` and `mriqa.conord.ConOrdModel.load`),
+split-NN/result.json with every prediction, results.json and results.md with the medians. Run again with the same
+options, it goes on where it stopped.
 
-Legend: N items, B batch, V views of each, F features, D embedding width.
+Legend: N items, B batch, P draws of each, V views of a draw, F features, D embedding width.
 """
 
 from __future__ import annotations
@@ -27,14 +30,12 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from mriqa.conord.corrupted_views import LEVELS, CorruptedViewDataset
 from mriqa.conord.crops import CropSettings
 from mriqa.conord.fitting import (
-    ConOrdObjective,
     TrainingSettings,
     build_optimizer,
     combined_seed,
@@ -44,12 +45,16 @@ from mriqa.conord.fitting import (
     set_rate,
 )
 from mriqa.conord.model import ConOrdModel, MotionSettings, View, to_device
-from mriqa.conord.ranked_sets import FeatureDataset, RandomViewDataset, ViewDataset
+from mriqa.conord.objective import Objective
+from mriqa.conord.ranked_sets import FeatureDataset, TrainingDataset, ViewDataset
+from mriqa.conord.slowfast_weights import load_fast_pathway
 from mriqa.conord.video_frames import VideoSettings
-from mriqa.heads import HeadError, RankIndex, ReferencePoints
+from mriqa.heads import RankIndex, ReferencePoints
+from mriqa.heads.linear_reading import REGRESSIONS
 from mriqa.progress import every, progress_bar, with_progress
-from mriqa.training.conord_options import DISTANCES, ConOrdOptions, check_options
-from mriqa.training.conord_runs import RESULT_FILE, ConOrdRun, open_run, summarise, write_result
+from mriqa.training.conord_options import MEANS, WHOLE, ConOrdOptions, check_options
+from mriqa.training.conord_results import result_of_test, summarise, write_result
+from mriqa.training.conord_runs import RESULT_FILE, ConOrdRun, open_run
 from mriqa.training.launching import exit_code, parse
 
 CHECKPOINT_FILE, MODEL_DIR = "checkpoint.safetensors", "model"
@@ -72,7 +77,7 @@ def train(options: ConOrdOptions) -> dict[str, Any]:
             continue
         # A frozen encoder with random weights has to be the same one for all splits, because they share its features.
         torch.manual_seed(combined_seed(options.seed if options.frozen else seed))
-        model = build_model(options, run.video)
+        model = build_model(run)
         views = views or views_of_all(model, run)
         train_split(seed, model, views, run)
         accelerator.free_memory()
@@ -82,44 +87,69 @@ def train(options: ConOrdOptions) -> dict[str, Any]:
 def train_split(seed: int, model: ConOrdModel, views: Dataset[list[View]], run: ConOrdRun) -> None:
     """Train on a split, predict the ranks of its test items, save model and result."""
     options, started = run.options, time.monotonic()
-    train_N, test_N = run.split(seed)
+    train_N, tests = run.split(seed)
+    training_views, ranks_N = Subset(views, train_N.tolist()), run.ranks[train_N]
     if isinstance(views, FeatureDataset):
         model.projection.standardise(views.features_NVF[train_N].flatten(0, 1))
-    hundredth = run.span / 100
-    generator = torch.Generator().manual_seed(combined_seed(seed))
-    points = ReferencePoints(
-        run.ranks[train_N].float(), options.width, options.bin_width or hundredth, generator=generator
-    )
-    objective = ConOrdObjective(
-        model,
-        points,
-        options.weighting,
-        options.tau,
-        options.eps,
-        options.center_weight,
-        options.center_reduction,
-        DISTANCES[options.distance],
-        gap_width=hundredth,
-    ).to(run.accelerator.device)
+    if model.reading:
+        model.reading.standardise(ranks_N)
     checkpoint = run.split_folder(seed) / CHECKPOINT_FILE
-    training_views = Subset(views, train_N.tolist())
-    history = fit(objective, training_views, run.ranks[train_N], options.training(seed), checkpoint, run)
+    points, seconds = reference_points(seed, model, training_views, ranks_N, run, again=checkpoint.is_file())
+    objective = Objective(model, points, options.losses(run.train_set.span / 100)).to(run.accelerator.device)
+    history = fit(objective, training_views, ranks_N, options.training(seed), checkpoint, run)
 
     train_ND = compute_in_batches(model.embed, views, train_N.tolist(), run, "Index")
-    test_ND = compute_in_batches(model.embed, views, test_N.tolist(), run, "Test")
+    model.index = RankIndex(train_ND, ranks_N)
+    results = {name: test_split(name, test_N, model, views, run) for name, test_N in tests.items()}
     if not run.accelerator.is_main_process:
         return
-    model.index, model.rank_names = RankIndex(train_ND, run.ranks[train_N]), run.rank_names
-    predicted = model.index.predict(test_ND, options.k).double()
+    model.rank_names, model.scales = run.train_set.names, run.train_set.scales
     model_dir = run.split_folder(seed) / MODEL_DIR
     if options.keep_models and not model_dir.exists():
         model.save(model_dir)
-    write_result(run, seed, predicted, history, time.monotonic() - started)
+    about = {"train_items": len(train_N), "points_seconds": seconds, "seconds": round(time.monotonic() - started, 1)}
+    write_result(run, seed, results, {**about, "history": history})
     checkpoint.unlink(missing_ok=True)
 
 
+def reference_points(
+    seed: int, model: ConOrdModel, views: Dataset[list[View]], ranks_N: Tensor, run: ConOrdRun, again: bool
+) -> tuple[ReferencePoints, float]:
+    """The reference points as they start (Table 16, and Table 17 with its seconds).
+
+    Where training goes on from a checkpoint (`again`), its points will take their place.
+    """
+    options, started = run.options, time.monotonic()
+    generator = torch.Generator().manual_seed(combined_seed(seed))
+    bin_width = options.bin_width or run.train_set.span / 100
+    init = "zeros" if options.points_init == MEANS else options.points_init
+    points = ReferencePoints(ranks_N.float(), options.width, bin_width, init, generator)
+    if options.points_init == MEANS and not again:
+        model.to(run.accelerator.device)
+        points.set_to_means(compute_in_batches(model.embed, views, range(len(ranks_N)), run, "Means"), ranks_N.float())
+    return points, time.monotonic() - started
+
+
+def test_split(
+    name: str, test_N: Tensor, model: ConOrdModel, views: Dataset[list[View]], run: ConOrdRun
+) -> dict[str, Any]:
+    """What the trained model makes of a test, and of its corrupted pictures."""
+    places = test_N.tolist()
+
+    def predicted(views: Dataset[list[View]], places: Sequence[int], label: str) -> Tensor:
+        return model.ranks(compute_in_batches(model.embed, views, places, run, label), run.options.k).double()
+
+    corrupted = {}
+    for corruption in run.options.corruption_names:
+        for level in range(1, LEVELS + 1):
+            rows = [run.rows[place] for place in places]
+            after = CorruptedViewDataset(rows, model.views, corruption, level, run.options.seed)
+            corrupted[corruption, level] = predicted(after, range(len(rows)), f"{corruption} {level}")
+    return result_of_test(run, name, test_N, predicted(views, places, "Test"), corrupted)
+
+
 def fit(
-    objective: ConOrdObjective,
+    objective: Objective,
     views: Dataset[list[View]],
     ranks_N: Tensor,
     settings: TrainingSettings,
@@ -152,9 +182,10 @@ def fit(
             objective.train()
             batches = list(epoch_batches(len(ranks_N), settings, epoch))
             share = [batch[accelerator.process_index :: accelerator.num_processes] for batch in batches]
-            random_views = RandomViewDataset(views, settings.seed, epoch, settings.flip)
+            whole = options.training_views == WHOLE
+            draws = TrainingDataset(views, settings.seed, epoch, settings.flip, whole, options.paired)
             losses = []
-            loader = DataLoader(random_views, batch_sampler=share, num_workers=options.workers)
+            loader = DataLoader(draws, batch_sampler=share, num_workers=options.workers)
             for step, (views_B, places_B) in enumerate(loader):
                 set_rate(optimizer, settings.rate(epoch + step / len(batches)))
                 ranks_B = ranks_N[places_B].float().to(accelerator.device)
@@ -171,30 +202,29 @@ def fit(
     return history
 
 
-def build_model(options: ConOrdOptions, video: bool) -> ConOrdModel:
+def build_model(run: ConOrdRun) -> ConOrdModel:
     """The untrained model. HeadError where there is no such encoder, or the motion encoder's weights do not fit."""
-    motion = None
-    if video:
+    options, motion = run.options, None
+    if run.train_set.video:
         clips = VideoSettings(options.frames, options.clips, options.clip_length, options.clip_size)
         motion = MotionSettings(clips, tuple(options.fast_depths), options.fast_stem)
-    model = ConOrdModel.build(options.encoder, options.pretrained, options.width, motion=motion, k=options.k)
+    numbers = len(run.train_set.names) if options.loss in REGRESSIONS else 0
+    model = ConOrdModel.build(
+        options.encoder, options.pretrained, options.width, motion=motion, k=options.k, read_numbers=numbers
+    )
     crop = model.encoder.size if options.crop is None else options.crop
     model.views = CropSettings(crop, options.crops, options.size, options.limit)
     if options.frozen:
         model.encoder.freeze()
     if model.motion and options.fast_weights:
-        try:
-            model.motion.fast.load_state_dict(load_file(options.fast_weights))
-        except (OSError, RuntimeError, SafetensorError) as error:
-            reason = str(error).split("\n")[0]
-            raise HeadError(f"fast_weights {options.fast_weights} cannot be loaded ({reason}).") from error
+        load_fast_pathway(model.motion.fast, options.fast_weights)
     return model
 
 
 def views_of_all(model: ConOrdModel, run: ConOrdRun) -> Dataset[list[View]]:
     """The views of all items or, where a frozen encoder sees pictures, its features, computed once for all splits."""
     views = ViewDataset(model, run.rows)
-    if not run.options.frozen or run.video:
+    if not run.options.frozen or run.train_set.video:
         return views
     model.to(run.accelerator.device)
     return FeatureDataset(compute_in_batches(model.view_features, views, range(len(run.rows)), run, "Features"))

@@ -1,13 +1,19 @@
 """Which ordinal loss scores best on frozen features? Ten content-disjoint splits of any manifest.
 
-    python recipes/conord_features.py --manifest ../shared/data/hevc_lab_mos/manifest.jsonl
-    python recipes/conord_features.py --manifest my.jsonl --scale 0:100 --size 512 --splits 3
+    python recipes/conord_features.py --manifest ../shared/data/hevc_lab_mos/manifest.jsonl --size 672
+    python recipes/conord_features.py --photos ../shared/data/photos --crop 224
+    python recipes/conord_features.py --manifest my.jsonl --scale 0:100 --methods ConOrd SupCon ridge --splits 3
 
-Features come from the frozen EfficientNet-Lite0 of the embedded model: mean and spread of its cell statistics over each
-view, five crops an image. On them a projection to the unit sphere trains with each loss, and an image's score is the
-mean MOS of its ten nearest training images (ConOrd, eq. 10). L1 regression and ridge are there for comparison. Learning
-rate, dropout and ridge's penalty are chosen for each method and split alike, on held-out training contents; the test
-contents are seen once. Ranks are MOS on a scale 0..100. Writes results.json, results.md and the diagnostic plots.
+After Tables 5, 6 and 15 of ConOrd, small enough for a CPU. Features come from a frozen encoder, five crops a picture;
+the default is the middle stages of EfficientNet-Lite0. On them a projection to the unit sphere trains with each loss,
+and a picture's score is the mean MOS of its ten nearest training pictures (eq. 10). L1 and MSE regression, by a linear
+layer on that projection, and ridge are there for comparison. --photos are distorted and labelled as the embedded data
+set is. Learning rate, dropout and ridge's penalty are chosen for each method and split alike, on held-out training
+contents; the test contents are seen once. Ranks are MOS on a scale 0..100.
+
+Writes OUTPUT/results.json after every split, and goes on from it when it is started again with the same options; then
+OUTPUT/table.md, whose intervals are of 95 % (corrected resampled t-test), and similarity.png (Fig. 4), tsne.png (Fig. 5
+and 13) and weightings.png (Fig. 15).
 
 Legend: N images, V views of each, F features of a view, D embedding width, B batch.
 """
@@ -15,7 +21,6 @@ Legend: N images, V views of each, F features of a view, D embedding width, B ba
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import statistics
 import sys
@@ -24,47 +29,70 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from mriqa.conord.objective import PAIRED, LossSettings, loss_function
 from mriqa.datasets.splits import split_by_content
-from mriqa.embedded.lite_tower import LiteTower, LiteTowerConfig
-from mriqa.embedded.parallel import map_threads
-from mriqa.eval import metrics, write_json
+from mriqa.embedded.dataset import DatasetSettings, build_dataset
+from mriqa.errors import SettingsError
+from mriqa.eval import metrics
 from mriqa.eval.head_plots import similarity_matrices, tsne, weighting_curves
-from mriqa.files import replacing, write_text
-from mriqa.heads import (
-    WEIGHTING_NAMES,
-    LearnableWeighting,
-    RankIndex,
-    ReferencePoints,
-    conord_loss,
-    rnc_loss,
-    supcon_loss,
-)
-from mriqa.images import load_image
+from mriqa.eval.statistics.intervals import Measure
+from mriqa.eval.statistics.repeated_splits import over_splits
+from mriqa.features.crop_features import ONE_SIZE, crop_features, load_crop_encoder
+from mriqa.files import write_json, write_text
+from mriqa.heads import WEIGHTING_NAMES, LearnableWeighting, RankIndex, ReferencePoints, conord_loss
+from mriqa.heads.linear_reading import REGRESSIONS, LinearReading
 from mriqa.manifest import RatedImage, read_manifest
 from mriqa.training.launching import exit_code
-from mriqa.views import ViewSettings, views
+from mriqa.views import ViewSettings
 
 WIDTH, BATCH, NEIGHBOURS = 64, 32, 10
-INNER_SPLITS = 2
+TEST_SHARE, INNER_SHARE, INNER_SPLITS = 0.2, 0.25, 2
 PENALTIES = (1.0, 10.0, 100.0, 1000.0, 10_000.0)
 RIDGE, RAW = "ridge", "nearest neighbours, untrained"
-VIEWS_TWICE = ("Rank-N-Contrast", "SupCon")  # these losses are made for batches that hold two views of an image
 POINTS_RATE = 0.03
-CENTRES = {
-    "ConOrd + centre (sum)": ("sum", None),
-    "ConOrd + centre (sum, own rate)": ("sum", POINTS_RATE),
-    "ConOrd + centre (mean)": ("mean", None),
-    "ConOrd + centre (mean, own rate)": ("mean", POINTS_RATE),
+
+
+@dataclass(frozen=True)
+class Method:
+    """A loss, or None for the centre loss alone; the centre loss beside it; the reference points' rate if their own."""
+
+    loss: str | None
+    centre: str | None = None
+    points_rate: float | None = None
+
+
+TRAINED = {
+    "ConOrd + centre (mean)": Method("conord", "mean"),
+    "ConOrd + centre (sum)": Method("conord", "sum"),
+    "ConOrd": Method("conord"),
+    "centre alone (mean)": Method(None, "mean"),
+    "centre alone (sum)": Method(None, "sum"),
+    "SupCon": Method("supcon"),
+    "SupCon + centre (mean)": Method("supcon", "mean"),
+    "Rank-N-Contrast": Method("rnc"),
+    "Rank-N-Contrast + centre (mean)": Method("rnc", "mean"),
+    "L_MAE (eq. 2)": Method("mae"),
+    "OCL": Method("ocl"),
+    "L1 regression": Method("l1"),
+    "MSE regression": Method("mse"),
+    "ConOrd + centre (mean, own rate)": Method("conord", "mean", POINTS_RATE),
+    "ConOrd + centre (sum, own rate)": Method("conord", "sum", POINTS_RATE),
 }
-"""Reduction of the centre loss, where the sum is eq. 8 as it stands, and a learning rate of the points' own."""
-METHODS = (*CENTRES, "ConOrd", *VIEWS_TWICE, "L1 regression", RIDGE, RAW)
+"""Of the centre loss "sum" is eq. 8 as it stands; with "own rate" the points have a learning rate of theirs."""
+BASELINE = "ConOrd + centre (mean)"
+METHODS = (*TRAINED, RIDGE, RAW)
+COMPARED = tuple(name for name in METHODS if "own rate" not in name)
+
+Outcome = dict[str, Any]
+"""SRCC and PLCC of a method on a split, and the setting it took."""
+SAME = ("images", "encoder", "steps", "size", "crop")  # options besides the data that a resumed run must share
 
 
 @dataclass(frozen=True)
@@ -79,42 +107,34 @@ GRID = [Settings(rate, dropout) for rate, dropout in product((3e-4, 3e-3), (0.0,
 
 
 class Projection(nn.Module):
-    """Standardised features (B, F) to the unit sphere (B, D); `reading` is L1's linear score of an embedding."""
+    """Standardised features (B, F) to the unit sphere (B, D); `reading` gives the ranks of L1 and MSE."""
 
     def __init__(self, features: int, dropout: float):
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(features, WIDTH)
-        self.reading = nn.Linear(WIDTH, 1)
+        self.reading = LinearReading(WIDTH)
 
     def forward(self, features_BF: Tensor) -> Tensor:
         return F.normalize(self.linear(self.dropout(features_BF)), dim=-1)
 
 
-def lite_features(rows: Sequence[RatedImage], settings: ViewSettings, workers: int) -> Tensor:
-    """Mean and standard deviation over the cells of each view's statistics (N, V, F = 544)."""
-    tower = LiteTower(LiteTowerConfig(grid=4)).eval()
-    tower.load_imagenet_weights()
-
-    @torch.no_grad()
-    def features_of(row: RatedImage) -> Tensor:
-        crops = [torch.from_numpy(np.array(view)) for view in views(load_image(row.image), settings)]
-        pixels_VCHW = (torch.stack(crops).permute(0, 3, 1, 2).float() - 127) / 128
-        cells_VCn = tower.statistics(pixels_VCHW).flatten(2)
-        return torch.cat([cells_VCn.mean(dim=2), cells_VCn.std(dim=2)], dim=1)
-
-    return torch.stack(map_threads(features_of, rows, "features", "picture", workers))
+def crop_rows(rows: Sequence[RatedImage], arguments: argparse.Namespace) -> Tensor:
+    """Features (N, V, F) of five crops of each picture, from the cache where they are there."""
+    encoder = load_crop_encoder(arguments.encoder, ONE_SIZE, arguments.crop)
+    images, before = [row.image for row in rows], ViewSettings(size=arguments.size)
+    return torch.from_numpy(crop_features(images, encoder, before=before, cache=arguments.cache))
 
 
-def cached_features(rows: Sequence[RatedImage], settings: ViewSettings, workers: int, folder: Path) -> Tensor:
-    """`lite_features`, kept in a file of `folder` that goes by the images and the views."""
-    files = [[str(row.image), Path(row.image).stat().st_size] for row in rows]
-    key = hashlib.sha256(json.dumps([files, asdict(settings)]).encode()).hexdigest()[:16]
-    path = folder / f"features-{key}.safetensors"
-    if not path.is_file():
-        with replacing(path) as temporary:
-            save_file({"features": lite_features(rows, settings, workers)}, temporary)
-    return load_file(path)["features"]
+def rated(arguments: argparse.Namespace) -> list[RatedImage]:
+    """The manifest, or photographs distorted and labelled here."""
+    if arguments.manifest is not None:
+        return read_manifest(arguments.manifest, scale=arguments.scale)
+    settings = DatasetSettings(
+        str(arguments.photos), train_images=arguments.images, val_images=1, test_images=1,
+        shares={"val": 0.0, "test": 0.0},
+    )  # fmt: skip  # no split can be empty, and only the first is used
+    return read_manifest(build_dataset(arguments.output / "labelled", settings).train, check_images=False)
 
 
 def train(
@@ -157,20 +177,19 @@ def train(
 
 
 def objective(
-    method: str, model: Projection, ranks_N: Tensor, generator: torch.Generator
+    method: Method, model: Projection, ranks_N: Tensor, generator: torch.Generator
 ) -> tuple[Callable[[Tensor, Tensor], Tensor], list[tuple[nn.Module, float | None]]]:
     """The loss of a method on (embeddings, ranks), and what else it trains, each at its own rate or the shared one."""
-    if method == "L1 regression":
-        return lambda z, r: F.l1_loss(50 + 50 * model.reading(z)[:, 0], r), []
-    if method == "Rank-N-Contrast":
-        return rnc_loss, []
-    if method == "SupCon":
-        return partial(supcon_loss, bin_width=1.0), []
-    if method == "ConOrd":
-        return conord_loss, []
-    points = ReferencePoints(ranks_N, WIDTH, generator=generator)
-    reduction, own_rate = CENTRES[method]
-    return lambda z, r: conord_loss(z, r) + points(z, r, reduction), [(points, own_rate)]
+    model.reading.standardise(ranks_N)
+    terms: list[Callable[[Tensor, Tensor], Tensor]] = []
+    trained: list[tuple[nn.Module, float | None]] = []
+    if method.loss is not None:
+        terms.append(loss_function(LossSettings(method.loss), reading=model.reading))
+    if method.centre is not None:
+        points = ReferencePoints(ranks_N, WIDTH, generator=generator)
+        terms.append(partial(points, reduction=method.centre))
+        trained.append((points, method.points_rate))
+    return lambda z_BD, ranks_B: torch.stack([term(z_BD, ranks_B) for term in terms]).sum(), trained
 
 
 def fit(method: str, x_NVF: Tensor, ranks_N: Tensor, settings: Settings, steps: int, seed: int) -> Projection:
@@ -178,8 +197,9 @@ def fit(method: str, x_NVF: Tensor, ranks_N: Tensor, settings: Settings, steps: 
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     model = Projection(x_NVF.shape[-1], settings.dropout)
-    loss_of, trained = objective(method, model, ranks_N, generator)
-    train(loss_of, trained, model, x_NVF, ranks_N, settings, steps, method in VIEWS_TWICE, generator)
+    loss_of, trained = objective(TRAINED[method], model, ranks_N, generator)
+    twice = TRAINED[method].loss in PAIRED
+    train(loss_of, trained, model, x_NVF, ranks_N, settings, steps, twice, generator)
     return model
 
 
@@ -191,9 +211,9 @@ def embed(model: Projection, x_NVF: Tensor) -> Tensor:
 
 @torch.no_grad()
 def predict(method: str, model: Projection, known: tuple[Tensor, Tensor], x_NVF: Tensor) -> Tensor:
-    """Ranks (N,) of features (N, V, F), by the training items' embeddings or by L1's reading."""
-    if method == "L1 regression":
-        return (50 + 50 * model.reading(model(x_NVF))[..., 0]).mean(dim=1)
+    """Ranks (N,) of features (N, V, F), by the training items' embeddings or by the reading of a regression."""
+    if TRAINED[method].loss in REGRESSIONS:
+        return model.reading(model(x_NVF))[..., 0].mean(dim=1)
     x_known_NVF, ranks_N = known
     return RankIndex(embed(model, x_known_NVF), ranks_N, "torch").predict(
         embed(model, x_NVF), min(NEIGHBOURS, len(ranks_N))
@@ -248,49 +268,80 @@ def split(rows: Sequence[RatedImage], place: dict[str, int], share: float, seed:
     return torch.tensor([place[row.id] for row in first]), torch.tensor([place[row.id] for row in second])
 
 
-def experiment(
-    rows: Sequence[RatedImage], x_NVF: Tensor, arguments: argparse.Namespace
-) -> dict[str, dict[str, list[float] | list[str]]]:
-    """SRCC and PLCC of each method on each split, and the settings it took."""
+def experiment(rows: Sequence[RatedImage], x_NVF: Tensor, arguments: argparse.Namespace) -> dict[str, list[Outcome]]:
+    """What each method gave on each split, from results.json where it is there already."""
     place = {row.id: index for index, row in enumerate(rows)}
     ranks_N = torch.tensor([25 * (row.mos - 1) for row in rows])
-    results: dict[str, dict[str, list]] = {m: {"srcc": [], "plcc": [], "settings": []} for m in arguments.methods}
+    described = {name: str(getattr(arguments, name)) for name in ("manifest", "photos", "scale", *SAME)}
+    path = arguments.output / "results.json"
+    results = resumed(path, described, arguments.methods)
     for seed in range(arguments.splits):
-        train_N, test_N = split(rows, place, 0.2, seed)
+        train_N, test_N = split(rows, place, TEST_SHARE, seed)
         train_rows = [rows[index] for index in train_N.tolist()]
-        parts = [split(train_rows, place, 0.25, 1000 * (seed + 1) + inner) for inner in range(INNER_SPLITS)]
-        for method, result in results.items():
+        parts = [split(train_rows, place, INNER_SHARE, 1000 * (seed + 1) + inner) for inner in range(INNER_SPLITS)]
+        for method, outcomes in results.items():
+            if len(outcomes) > seed:
+                continue
             setting = choose(method, x_NVF, ranks_N, parts, arguments.steps, seed)
             predicted_n = score(method, setting, x_NVF, ranks_N, train_N, test_N, arguments.steps, seed)
-            result["srcc"].append(metrics.srcc(predicted_n, ranks_N[test_N].numpy()))
-            result["plcc"].append(metrics.plcc(predicted_n, ranks_N[test_N].numpy()))
-            result["settings"].append(asdict(setting) if isinstance(setting, Settings) else setting)
-            print(f"split {seed}, {method}: SRCC {result['srcc'][-1]:.3f}, {setting}", flush=True)
-        write_json(results, arguments.output / "results.json")
+            known_n = ranks_N[test_N].numpy()
+            chosen = asdict(setting) if isinstance(setting, Settings) else setting
+            measured = {"srcc": metrics.srcc(predicted_n, known_n), "plcc": metrics.plcc(predicted_n, known_n)}
+            outcomes.append({**measured, "setting": chosen})
+            print(f"split {seed}, {method}: SRCC {measured['srcc']:.3f}, {setting}", flush=True)
+            write_json({"settings": described, "results": results}, path)
     return results
 
 
-def table(results: dict[str, dict[str, list]]) -> str:
-    """Markdown: median, and mean ± standard deviation over the splits."""
-    lines = ["| method | SRCC median | SRCC mean ± std | PLCC median | PLCC mean ± std |", "|---|---|---|---|---|"]
-    for method, result in results.items():
-        cells = [method]
-        for key in ("srcc", "plcc"):
-            values = result[key]
-            spread = statistics.stdev(values) if len(values) > 1 else float("nan")
-            cells += [f"{statistics.median(values):.3f}", f"{statistics.fmean(values):.3f} ± {spread:.3f}"]
+def resumed(path: Path, described: dict[str, str], methods: Sequence[str]) -> dict[str, list[Outcome]]:
+    """The results so far. Raises SettingsError where those in the file are of other options."""
+    if not path.is_file():
+        return {method: [] for method in methods}
+    former = json.loads(path.read_text(encoding="utf-8"))
+    if former.get("settings") != described:
+        raise SettingsError(f"{path} holds results of other options; choose another --output.")
+    return {method: former["results"].get(method, []) for method in methods}
+
+
+def table(results: dict[str, list[Outcome]], splits: int) -> str:
+    """Markdown: the median of SRCC, then means over the splits, and differences from ConOrd, with their intervals."""
+    values = {
+        name: {method: [outcome[name] for outcome in outcomes[:splits]] for method, outcomes in results.items()}
+        for name in ("srcc", "plcc")
+    }
+    srcc = values["srcc"]
+    lines = [
+        f"| method | SRCC, median | SRCC, mean | PLCC, mean | SRCC less that of {BASELINE} |",
+        "|---|---|---|---|---|",
+    ]
+    for method in results:
+        cells = [method, f"{statistics.median(srcc[method]):.3f}"]
+        cells += [with_interval(over_splits(values[name][method], TEST_SHARE)) for name in ("srcc", "plcc")]
+        if BASELINE in srcc and method != BASELINE:
+            differences = [own - other for own, other in zip(srcc[method], srcc[BASELINE], strict=True)]
+            cells.append(with_interval(over_splits(differences, TEST_SHARE), "+"))
+        else:
+            cells.append("")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def with_interval(measure: Measure, sign: str = "") -> str:
+    """ "0.912 [0.880, 0.944]", or the value alone where there is no interval."""
+    if measure.value is None:
+        return "undefined"
+    ends = "" if measure.low is None else f" [{measure.low:{sign}.3f}, {measure.high:{sign}.3f}]"
+    return f"{measure.value:{sign}.3f}{ends}"
 
 
 def diagnostics(rows: Sequence[RatedImage], x_NVF: Tensor, arguments: argparse.Namespace) -> None:
     """Similarity matrices and t-SNE of the first split's test images, and the dynamics of all thirteen weightings."""
     place = {row.id: index for index, row in enumerate(rows)}
     ranks_N = torch.tensor([25 * (row.mos - 1) for row in rows])
-    train_N, test_N = split(rows, place, 0.2, seed=0)
+    train_N, test_N = split(rows, place, TEST_SHARE, seed=0)
     x_NVF = standardised(x_NVF, train_N)
     heads = {}
-    for method in ("SupCon", "Rank-N-Contrast", "ConOrd + centre (mean)"):
+    for method in ("SupCon", "Rank-N-Contrast", BASELINE):
         model = fit(method, x_NVF[train_N], ranks_N[train_N], Settings(), arguments.steps, seed=0)
         heads[method] = (embed(model, x_NVF[test_N]).numpy(), ranks_N[test_N].numpy())
     similarity_matrices(heads, arguments.output / "similarity.png", title="Test images in the order of their MOS")
@@ -311,28 +362,35 @@ def diagnostics(rows: Sequence[RatedImage], x_NVF: Tensor, arguments: argparse.N
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Options of the experiment."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--manifest", type=Path, required=True, help="rated images, see mriqa.manifest")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--manifest", type=Path, help="rated images, see mriqa.manifest")
+    source.add_argument("--photos", type=Path, help="or photographs to distort and label")
+    parser.add_argument("--images", type=int, default=600, help="pictures to make of --photos (default 600)")
     parser.add_argument("--scale", help="scale of the manifest's scores, such as 0:100 (default 1:5)")
     parser.add_argument("--output", type=Path, default=Path("outputs/conord_features"), help="folder to write to")
+    parser.add_argument("--cache", type=Path, default=Path("outputs/features"), help="folder of the features")
+    parser.add_argument("--encoder", default="lite0_quality", help="of mriqa.features (default lite0_quality)")
     parser.add_argument("--splits", type=int, default=10, help="content-disjoint splits, 80%% of contents to train on")
     parser.add_argument("--steps", type=int, default=200, help="updates of each training run")
-    parser.add_argument("--size", type=int, default=672, help="images are resized to this square first")
+    parser.add_argument("--size", type=int, help="images are resized to this square first (default: as they are)")
     parser.add_argument("--crop", type=int, default=384, help="side of the five crops")
-    parser.add_argument("--workers", type=int, default=2, help="pictures at a time while features are computed")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--no_plots", action="store_true", help="leave the diagnostic plots out")
+    parser.add_argument(
+        "--methods", nargs="+", choices=METHODS, default=list(COMPARED), metavar="METHOD",
+        help="rows of the table, as in Tables 5 (losses), 6 (parts of the loss) and 15 (centre loss beside others): "
+        + "; ".join(METHODS),
+    )  # fmt: skip
+    parser.add_argument("--no_plots", action="store_true", help="leave out the plots of Fig. 4, 5, 13 and 15")
     return parser.parse_args(argv)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the experiment and write its files. Raises a UserError for a manifest or a picture that won't do."""
     torch.set_num_threads(1)  # two stall on matrices this small
-    rows = read_manifest(arguments.manifest, scale=arguments.scale)
-    settings = ViewSettings(size=arguments.size, crop=arguments.crop, count=5)
-    x_NVF = cached_features(rows, settings, arguments.workers, arguments.output)
+    rows = rated(arguments)
+    x_NVF = crop_rows(rows, arguments)
     results = experiment(rows, x_NVF, arguments)
-    text = table(results)
-    write_text(text, arguments.output / "results.md")
+    text = table(results, arguments.splits)
+    write_text(text, arguments.output / "table.md")
     print(text)
     if not arguments.no_plots:
         diagnostics(rows, x_NVF, arguments)

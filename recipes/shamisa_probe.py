@@ -77,7 +77,7 @@ class ProbeOptions:
         metadata={"help": "Pristine pictures for the full-reference form, as NAME=FOLDER, each named as its content."},
     )
     look: str = field(
-        default=TWO_SIZES, metadata={"help": "two_sizes: five crops each; whole: the encoder's own look."}
+        default=TWO_SIZES, metadata={"help": "two_sizes: five crops each; one_size; whole: the encoder's own look."}
     )
     crop: int = field(default=CROP, metadata={"help": "Side of the crops in pixels."})
     splits: int = field(default=RANDOM_SPLITS, metadata={"help": "How many of the ten splits to use."})

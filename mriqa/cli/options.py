@@ -36,7 +36,8 @@ Model = Annotated[
         "--model",
         "-m",
         show_default=False,
-        help="Folder of a saved model, adapter or probe, or a hub name. Default: the small model in the package.",
+        help="Folder of a saved model, adapter, probe or ConOrd model, or a hub name. Default: the small model in the "
+        "package.",
     ),
 ]
 Readout = Annotated[

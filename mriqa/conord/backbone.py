@@ -51,10 +51,13 @@ class VisionEncoder(nn.Module):
         self.width: int = self._measured_width()
 
     def forward(self, pixels_BCHW: Tensor) -> Tensor:
-        pixels_BCHW = pixels_BCHW.to(self.mean_C11.dtype)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            features = self.network((pixels_BCHW / 255 - self.mean_C11) / self.std_C11)
-        return _pooled(features)
+            return self.traced(pixels_BCHW)
+
+    def traced(self, pixels_BCHW: Tensor) -> Tensor:
+        """The same features, through which gradients flow to the pixels even where the encoder is frozen."""
+        pixels_BCHW = pixels_BCHW.to(self.mean_C11.dtype)
+        return _pooled(self.network((pixels_BCHW / 255 - self.mean_C11) / self.std_C11))
 
     def freeze(self) -> None:
         """Keep the weights as they are from now on."""

@@ -49,7 +49,11 @@ class CropSettings:
 
 def crops(image: Image.Image, settings: CropSettings) -> list[Image.Image]:
     """`settings.count` crops of crop × crop pixels: top left, bottom right, centre; or the centre."""
-    image = _resized(image, settings)
+    return cut(resized(image, settings), settings)
+
+
+def cut(image: Image.Image, settings: CropSettings) -> list[Image.Image]:
+    """The crops of a picture that `resized` gave."""
     right, bottom = image.width - settings.crop, image.height - settings.crop
     corners = [(0, 0), (right, bottom), (right // 2, bottom // 2)]
     chosen = corners if settings.count == 3 else corners[2:]
@@ -61,7 +65,8 @@ def as_pixels(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
-def _resized(image: Image.Image, settings: CropSettings) -> Image.Image:
+def resized(image: Image.Image, settings: CropSettings) -> Image.Image:
+    """The picture as large as the settings want it, and at least as large as a crop."""
     if settings.size is not None:
         image = image.resize((settings.size, settings.size), Image.Resampling.BICUBIC)
     if settings.limit is not None and min(image.size) > settings.limit:

@@ -1,9 +1,8 @@
-"""What `recipes/conord.py` trains a ConOrdModel with: the loss (eq. 9), the published learning rates, and checkpoints.
+"""How `recipes/conord.py` trains an objective: the published learning rates, the batches of an epoch, and checkpoints.
 
 Everything random in an epoch comes from the seed and the epoch's number, so a run that was killed ends with the same
 weights as a run that was not. Several processes (accelerate) share each batch; the losses see the whole batch.
 
-Legend: N items, B batch, D embedding width.
 """
 
 from __future__ import annotations
@@ -18,15 +17,11 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from mriqa.conord.model import ConOrdModel, View
+from mriqa.conord.objective import Objective
 from mriqa.files import replacing
-from mriqa.heads.center import ReferencePoints
 from mriqa.heads.inputs import HeadError
-from mriqa.heads.ordinal_contrast import conord_loss
-from mriqa.heads.pairs import RankDistance
-from mriqa.heads.weightings import LearnableWeighting
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
@@ -40,7 +35,8 @@ class TrainingSettings:
         epochs: E.
         warmup_epochs: w; the rate rises linearly from η to warmup_factor × η over them, ...
         warmup_factor: ... five times in the paper (Appendix B.2), and falls to 0 along a cosine until E.
-        batch_size: items of all processes together; an epoch's last, smaller batch is left out.
+        batch_size: draws of all processes together; an epoch's last, smaller batch is left out.
+        draws: of each item in a batch: 2 for losses that compare augmented views, and 1.
         weight_decay, optimizer: "adamw" or, for ages, "adam".
         points_learning_rate: base rate of the reference points, which rises and falls likewise; None for η.
         flip: mirror each picture with probability 1/2.
@@ -57,6 +53,12 @@ class TrainingSettings:
     points_learning_rate: float | None = None
     flip: bool = False
     seed: int = 0
+    draws: int = 1
+
+    @property
+    def batch_items(self) -> int:
+        """Items of a batch, all processes together."""
+        return self.batch_size // self.draws
 
     def rate(self, epoch: float) -> float:
         """The learning rate at a time counted in epochs, 0..E."""
@@ -67,43 +69,13 @@ class TrainingSettings:
         return peak * (1 + math.cos(math.pi * min(1.0, done))) / 2
 
 
-class ConOrdObjective(nn.Module):
-    """L_ConOrd + weight × L_center (eq. 9) of a batch of views and their ranks, with all that it trains.
-
-    `center_reduction` is that of `center_loss`: "sum" is eq. 8 as it stands, "mean" divides it by the batch.
-    """
-
-    def __init__(
-        self,
-        model: ConOrdModel,
-        points: ReferencePoints,
-        weighting: str = "VIII",
-        tau: float = 0.07,
-        eps: float = 1e-7,
-        center_weight: float = 1.0,
-        center_reduction: str = "mean",
-        distance: RankDistance | None = None,
-        gap_width: float = 1.0,
-    ):
-        super().__init__()
-        self.model, self.points = model, points
-        self.weighting = LearnableWeighting(width=gap_width, eps=eps) if weighting == "X" else weighting
-        self.tau, self.eps, self.distance = tau, eps, distance
-        self.center_weight, self.center_reduction = center_weight, center_reduction
-
-    def forward(self, views_B: View, ranks_B: Tensor) -> Tensor:
-        z_BD = self.model(views_B)
-        loss = conord_loss(z_BD, ranks_B, self.weighting, self.tau, self.eps, distance=self.distance, gather=True)
-        return loss + self.center_weight * self.points(z_BD, ranks_B, self.center_reduction, gather=True)
-
-
 def check_training(settings: TrainingSettings, items: int, processes: int = 1) -> None:
     """HeadError where these settings cannot train on so many items."""
     if settings.optimizer not in OPTIMIZERS:
         raise HeadError(f"Unknown optimizer {settings.optimizer!r}; choose one of: {', '.join(OPTIMIZERS)}.")
     if not 0 <= settings.warmup_epochs < settings.epochs:
         raise HeadError(f"{settings.warmup_epochs} warm-up epochs do not fit into {settings.epochs}; raise epochs.")
-    batch = min(settings.batch_size, items)
+    batch = min(settings.batch_items, items)
     if batch < 2 * processes:
         raise HeadError(
             f"A batch of {batch} is too small for {processes} processes, each of which needs two items; raise "
@@ -111,7 +83,7 @@ def check_training(settings: TrainingSettings, items: int, processes: int = 1) -
         )
 
 
-def build_optimizer(objective: ConOrdObjective, settings: TrainingSettings) -> torch.optim.Optimizer:
+def build_optimizer(objective: Objective, settings: TrainingSettings) -> torch.optim.Optimizer:
     """The optimiser of everything in the objective that is not frozen; `set_rate` sets its learning rates."""
     points = list(objective.points.parameters())
     others = [
@@ -133,7 +105,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 def epoch_batches(items: int, settings: TrainingSettings, epoch: int) -> Iterator[list[int]]:
     """Places of an epoch's batches: all items shuffled, whole batches only; a single batch where items are few."""
     order = torch.randperm(items, generator=torch.Generator().manual_seed(combined_seed(settings.seed, epoch)))
-    size = min(settings.batch_size, items)
+    size = min(settings.batch_items, items)
     for start in range(0, items - size + 1, size):
         yield order[start : start + size].tolist()
 
@@ -144,7 +116,7 @@ def combined_seed(*numbers: int) -> int:
 
 
 def save_checkpoint(
-    path: Path, objective: ConOrdObjective, optimizer: torch.optim.Optimizer, history: list[dict[str, float]]
+    path: Path, objective: Objective, optimizer: torch.optim.Optimizer, history: list[dict[str, float]]
 ) -> None:
     """Write weights, optimiser state and the log of the epochs so far to a safetensors file, whole or not at all."""
     tensors = {f"objective.{name}": tensor for name, tensor in objective.state_dict().items()}
@@ -155,7 +127,7 @@ def save_checkpoint(
         save_file(contiguous, temporary, {"history": json.dumps(history)})
 
 
-def load_checkpoint(path: Path, objective: ConOrdObjective, optimizer: torch.optim.Optimizer) -> list[dict[str, float]]:
+def load_checkpoint(path: Path, objective: Objective, optimizer: torch.optim.Optimizer) -> list[dict[str, float]]:
     """Put what `save_checkpoint` wrote into objective and optimiser; the log of the epochs that are done.
 
     Raises:

@@ -3,8 +3,9 @@
     from mriqa.conord import ConOrdModel
     ConOrdModel.load("outputs/conord/split-00/model").predict(["a.jpg", "b.png"])     # ranks on their own scale
 
-`recipes/conord.py` trains it. Of a picture it sees crops and averages their embeddings. Of a video the vision encoder
-sees frames and a motion encoder sees clips; the means of both are laid side by side and projected (Appendix B.3).
+`recipes/conord.py` trains it. Of a picture it sees crops and averages their embeddings, in training and afterwards
+(Appendix B.2). Of a video the vision encoder sees frames and a motion encoder sees clips; the means of both are laid
+side by side and projected (Appendix B.3). A model trained by L1 or MSE reads ranks off by a linear layer instead.
 
 A saved model is a folder: `conord.json` (what it is), `model.safetensors` (weights) and `index/` (`RankIndex`). It
 appears whole or not at all.
@@ -34,8 +35,10 @@ from mriqa.conord.video_frames import VideoSettings, read_video
 from mriqa.conord.video_motion import DEPTHS, STEM, MotionEncoder
 from mriqa.files import new_folder, write_json
 from mriqa.heads.inputs import HeadError, read_about
+from mriqa.heads.linear_reading import LinearReading
 from mriqa.heads.neighbours import RankIndex
 from mriqa.images import load_image
+from mriqa.manifest.scales import Scale
 
 FORMAT = "mriqa-conord-1"
 ABOUT_FILE, WEIGHTS_FILE, INDEX_FOLDER = "conord.json", "model.safetensors", "index"
@@ -72,8 +75,12 @@ class Projection(nn.Module):
         self.mean_F.copy_(features_NF.mean(dim=0))
         self.std_F.copy_(features_NF.std(dim=0).clamp_min(1e-6))
 
+    def unnormalised(self, features_BF: Tensor) -> Tensor:
+        """The projection (B, D) before its length becomes 1."""
+        return self.linear((features_BF - self.mean_F) / self.std_F)
+
     def forward(self, features_BF: Tensor) -> Tensor:
-        return F.normalize(self.linear((features_BF - self.mean_F) / self.std_F), dim=1)
+        return F.normalize(self.unnormalised(features_BF), dim=1)
 
 
 class ConOrdModel(nn.Module):
@@ -85,22 +92,33 @@ class ConOrdModel(nn.Module):
         views: the crops of a picture, or how a video's frames are cropped.
         motion: makes it a model of videos.
         k: neighbours that a rank is the mean of (eq. 10).
+        read_numbers: how many numbers a linear layer reads off as the rank; 0 for the neighbours' mean.
 
     Attributes:
         index: embeddings and ranks of the training set; `predict` needs it.
+        reading: the linear layer, or None.
         rank_names: what the numbers of a rank are, such as ["mos"] or ["pitch", "yaw"].
+        scales: the scale of each number, where they are known.
     """
 
     def __init__(
-        self, encoder: VisionEncoder, width: int, views: CropSettings, motion: MotionSettings | None = None, k: int = 10
+        self,
+        encoder: VisionEncoder,
+        width: int,
+        views: CropSettings,
+        motion: MotionSettings | None = None,
+        k: int = 10,
+        read_numbers: int = 0,
     ):
         super().__init__()
         self.encoder = encoder
         self.views, self.motion_settings, self.k = views, motion, k
         self.motion = MotionEncoder(motion.depths, motion.stem) if motion else None
         self.projection = Projection(encoder.width + (self.motion.width if self.motion else 0), width)
+        self.reading = LinearReading(width, read_numbers) if read_numbers else None
         self.index: RankIndex | None = None
         self.rank_names: list[str] = ["rank"]
+        self.scales: list[Scale] = []
 
     @classmethod
     def build(cls, encoder: str = CLIP_VIT_B, pretrained: bool = True, width: int = 512, **others: Any) -> ConOrdModel:
@@ -120,6 +138,11 @@ class ConOrdModel(nn.Module):
     def forward(self, views_B: View) -> Tensor:
         """Embeddings (B, D) on the unit sphere of a batch of views."""
         return self.projection(self.features(views_B))
+
+    def mean_embedding(self, views_BV: View) -> Tensor:
+        """Embeddings (B, D) of batched items: the mean over their V views, on the unit sphere again."""
+        views_n, count = merged(views_BV)
+        return F.normalize(self(views_n).unflatten(0, (-1, count)).mean(dim=1), dim=1)
 
     def features(self, views_B: View) -> Tensor:
         """What is projected (B, F): of pictures the encoder's features, of videos the frames' mean beside motion.
@@ -151,10 +174,24 @@ class ConOrdModel(nn.Module):
 
     @torch.no_grad()
     def embed(self, views_BV: Sequence[Sequence[View]]) -> Tensor:
-        """Embeddings (B, D): the mean over the views, on the unit sphere again."""
-        features_BVF = self.view_features(views_BV)
-        z_BVD = self.projection(features_BVF.flatten(0, 1)).unflatten(0, features_BVF.shape[:2])
-        return F.normalize(z_BVD.mean(dim=1), dim=1)
+        """`mean_embedding` (B, D) of items with as many views each, for evaluation."""
+        self.eval()
+        batch_BV = default_collate([stacked(views_V) for views_V in views_BV])
+        return self.mean_embedding(to_device(batch_BV, self.device)).float()
+
+    @torch.no_grad()
+    def ranks(self, z_ND: Tensor, k: int | None = None) -> Tensor:
+        """Ranks (N,), or (N, R) for vector ranks, of embeddings: read off linearly, or by the neighbours' mean.
+
+        Raises:
+            HeadError: the model has no index, or k is larger than it.
+        """
+        if self.index is None:
+            raise HeadError("The model has no rank index yet: train it, or give it one (model.index = RankIndex(…)).")
+        if self.reading is None:
+            return self.index.predict(z_ND, self.k if k is None else k)
+        read_NR = self.reading(z_ND.to(self.device)).cpu()
+        return read_NR[:, 0] if self.index.scalar else read_NR
 
     def predict(self, sources: Sequence[Source], k: int | None = None, batch_size: int = 16) -> Tensor:
         """Ranks (N,), or (N, R) for vector ranks, of pictures or videos, on the scale of the training ranks.
@@ -168,13 +205,11 @@ class ConOrdModel(nn.Module):
             ImageError: a picture or a video that cannot be used.
             HeadError: the model has no index, or k is larger than it.
         """
-        if self.index is None:
-            raise HeadError("The model has no rank index yet: train it, or give it one (model.index = RankIndex(…)).")
         parts = [
             self.embed([self.load_views(source) for source in batch]).cpu() for batch in _batches(sources, batch_size)
         ]
         z_ND = torch.cat(parts) if parts else torch.empty(0, self.projection.linear.out_features)
-        return self.index.predict(z_ND, self.k if k is None else k)
+        return self.ranks(z_ND, k)
 
     def save(self, folder: str | Path) -> None:
         """Write the model to a new folder. HeadError if the folder exists, or if the model has no index."""
@@ -191,7 +226,9 @@ class ConOrdModel(nn.Module):
             "views": asdict(self.views),
             "motion": asdict(motion) if motion else None,
             "k": self.k,
+            "read_numbers": len(self.reading.mean_R) if self.reading else 0,
             "rank_names": self.rank_names,
+            "scales": [asdict(scale) for scale in self.scales],
         }
         weights = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         with new_folder(folder) as staged:
@@ -221,8 +258,10 @@ class ConOrdModel(nn.Module):
                 CropSettings(**about["views"]),
                 MotionSettings(**settings) if settings else None,
                 about["k"],
+                about.get("read_numbers", 0),
             )
             model.rank_names = about["rank_names"]
+            model.scales = [Scale(**scale) for scale in about.get("scales", [])]  # earlier versions kept none
             model.load_state_dict(load_file(folder / WEIGHTS_FILE))
         except (KeyError, TypeError) as error:
             raise HeadError(f"{folder / ABOUT_FILE} lacks or misstates {error}; save the model again.") from error
@@ -242,6 +281,23 @@ def load_views(source: Source, views: CropSettings, video: VideoSettings | None)
     if not isinstance(source, (str, Path)):
         raise HeadError(f"This model is of videos: give paths, not {type(source).__name__}.")
     return [read_video(source, video, views)]
+
+
+def stacked(views_V: Sequence[View]) -> View:
+    """The views (V, …) of an item as one."""
+    first = views_V[0]
+    if isinstance(first, Tensor):
+        return torch.stack([view for view in views_V if isinstance(view, Tensor)])
+    frames, clips = zip(*views_V, strict=True)
+    return torch.stack(frames), torch.stack(clips)
+
+
+def merged(views_BV: View) -> tuple[View, int]:
+    """A batch of items' views (B, V, …) as a batch of views (B × V, …), and V."""
+    if isinstance(views_BV, Tensor):
+        return views_BV.flatten(0, 1), views_BV.shape[1]
+    frames, clips = views_BV
+    return (frames.flatten(0, 1), clips.flatten(0, 1)), frames.shape[1]
 
 
 def to_device(views_B: View | list[Tensor], device: torch.device) -> View:

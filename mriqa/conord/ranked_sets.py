@@ -3,7 +3,7 @@
 `mriqa.manifest` reads one score of a row and converts it to 1..5. Ranks keep the declared scale: the conversion is
 undone, and for a vector rank the manifest is read once for each of its numbers.
 
-Legend: N rows, V views of each, F features, R numbers in a rank.
+Legend: N rows, V views of each, P draws of an item in training, F features, R numbers in a rank.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from mriqa.conord.model import ConOrdModel, View, load_views
+from mriqa.conord.model import ConOrdModel, View, load_views, stacked
 from mriqa.conord.video_frames import is_video
 from mriqa.heads.inputs import HeadError
 from mriqa.manifest import RatedImage, Scale, read_manifest, resolve_scale
@@ -32,15 +32,20 @@ class RankedSet:
         rows: of the manifest.
         ranks: (N,), or (N, R) for vector ranks, float64, on the declared scales.
         names: what the numbers of a rank are.
-        span: the width of the widest scale.
+        scales: the scale of each of them.
         video: whether the rows are videos.
     """
 
     rows: list[RatedImage]
     ranks: Tensor
     names: list[str]
-    span: float
+    scales: list[Scale]
     video: bool
+
+    @property
+    def span(self) -> float:
+        """The width of the widest scale."""
+        return max(scale.high - scale.low for scale in self.scales)
 
 
 def read_ranked_set(
@@ -88,9 +93,29 @@ def read_ranked_set(
         rows,
         ranks_NR if vector else ranks_NR[:, 0],
         [key or "score" for key, _ in wanted],
-        max(declared.high - declared.low for _, declared in wanted),
+        [declared for _, declared in wanted],
         videos > 0,
     )
+
+
+def read_folds(
+    manifest: str | Path,
+    key: str,
+    *,
+    image_root: str | Path | None = None,
+    on_bad_row: Literal["fail", "skip"] = "fail",
+) -> dict[str, int]:
+    """The fold that a manifest puts each row in, under `key`: row id to a whole number of 0..999.
+
+    Raises:
+        ManifestError: a row without a fold, or with one that is no number of 0..999.
+        HeadError: a fold that is not a whole number.
+    """
+    folds = read_ranked_set(manifest, image_root=image_root, vector=[f"{key}=0:999"], on_bad_row=on_bad_row)
+    whole_N1 = folds.ranks.round()
+    if not torch.allclose(folds.ranks, whole_N1, rtol=0, atol=1e-6):
+        raise HeadError(f"Folds are whole numbers, but {key!r} of {manifest} holds others.")
+    return {row.id: int(fold) for row, fold in zip(folds.rows, whole_N1[:, 0].tolist(), strict=True)}
 
 
 class ViewDataset(Dataset[list[View]]):
@@ -120,23 +145,40 @@ class FeatureDataset(Dataset[list[View]]):
         return list(self.features_NVF[place])
 
 
-class RandomViewDataset(Dataset[tuple[View, int]]):
-    """A random view of each item for training, and the item's place; the same seed and epoch give the same view.
+class TrainingDataset(Dataset[tuple[View, int]]):
+    """Draws (P, V, …) of each item for training, and the item's place; the same seed and epoch give the same draws.
 
     Arguments:
         views: views of all items.
-        seed, epoch: what the choice of the view depends on.
-        flip: mirror each view with probability 1/2.
+        seed, epoch: what the draws depend on.
+        flip: mirror a draw with probability 1/2.
+        whole: a draw is all views of the item, to be averaged; otherwise one of them.
+        pair: two draws, the second being another view or, where there is no other, the mirror image of the first.
     """
 
-    def __init__(self, views: Dataset[list[View]], seed: int, epoch: int, flip: bool):
-        self.views, self.seed, self.epoch, self.flip = views, seed, epoch, flip
+    def __init__(
+        self, views: Dataset[list[View]], seed: int, epoch: int, flip: bool, whole: bool = True, pair: bool = False
+    ):
+        self.views, self.seed, self.epoch = views, seed, epoch
+        self.flip, self.whole, self.pair = flip, whole, pair
 
     def __getitem__(self, place: int) -> tuple[View, int]:
         random = np.random.default_rng((self.seed, self.epoch, place))
         views = self.views[place]
-        view = views[random.integers(len(views))]
-        return (_mirrored(view) if self.flip and random.random() < 0.5 else view), place
+        count = len(views)
+        first = int(random.integers(count))
+        mirrored = bool(self.flip and random.random() < 0.5)
+        draws = [self._draw(views, first, mirrored)]
+        if self.pair and (self.whole or count == 1):
+            draws.append(self._draw(views, first, not mirrored))
+        elif self.pair:
+            another = (first + int(random.integers(1, count))) % count
+            draws.append(self._draw(views, another, bool(self.flip and random.random() < 0.5)))
+        return stacked(draws), place
+
+    def _draw(self, views: list[View], place: int, mirrored: bool) -> View:
+        drawn = stacked(views if self.whole else [views[place]])
+        return _mirrored(drawn) if mirrored else drawn
 
 
 def _mirrored(view: View) -> View:

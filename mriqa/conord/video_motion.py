@@ -62,6 +62,7 @@ class FastPathway(nn.Module):
 
     def __init__(self, depths: tuple[int, ...] = DEPTHS, stem: int = STEM):
         super().__init__()
+        self.depths = tuple(depths)
         layers: list[nn.Module] = [
             nn.Conv3d(3, stem, (5, 7, 7), stride=(1, 2, 2), padding=(2, 3, 3), bias=False),
             nn.BatchNorm3d(stem),

@@ -23,8 +23,8 @@ from mriqa.views import ViewSettings, enlarged, views
 
 CROP = 224
 PLACES = 5
-TWO_SIZES, WHOLE = "two_sizes", "whole"
-LOOKS = (TWO_SIZES, WHOLE)
+TWO_SIZES, ONE_SIZE, WHOLE = "two_sizes", "one_size", "whole"
+LOOKS = (TWO_SIZES, ONE_SIZE, WHOLE)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ def load_crop_encoder(name: str, look: str = TWO_SIZES, crop: int = CROP, device
 
     Args:
         name: of `mriqa.features.load_encoder`.
-        look: "two_sizes" for V = 5 crops of full and half size, F = 2 D; "whole" for the encoder's own look, V = 1.
+        look: "two_sizes" for V = 5 crops of full and half size, F = 2 D; "one_size" for those of full size, F = D;
+            "whole" for the encoder's own look, V = 1.
         crop: side of the crops in pixels.
         device: of the computation; the accelerator if there is one.
 
@@ -72,7 +73,8 @@ def load_crop_encoder(name: str, look: str = TWO_SIZES, crop: int = CROP, device
         raise FeatureError(f"Crops must have a side of at least 1 pixel, not {crop}.")
     if look == WHOLE:
         return CropEncoder(load_encoder(name, device), places=1)
-    return two_sizes(load_single_crop_encoder(name, device), crop)
+    encoder = load_single_crop_encoder(name, device)
+    return one_size(encoder, crop) if look == ONE_SIZE else two_sizes(encoder, crop)
 
 
 def load_single_crop_encoder(name: str, device: str | None = None) -> Encoder:
@@ -100,6 +102,19 @@ def two_sizes(encoder: Encoder, crop: int = CROP) -> CropEncoder:
 
     key = digest("five crops at two sizes", crop, encoder.key)
     return CropEncoder(Encoder(encoder.name, key, encode, prepare), PLACES)
+
+
+def one_size(encoder: Encoder, crop: int = CROP) -> CropEncoder:
+    """Five crops of a picture at full size, each seen by the encoder as a picture of its own."""
+
+    def prepare(image: Image.Image) -> list[Any]:
+        return [encoder.prepare(view) for view in five_crops(image, crop)]
+
+    def encode(pictures_B: list[list[Any]]) -> FloatArray:
+        crops = [view for picture in pictures_B for view in picture]
+        return as_rows(encoder.encode(crops), len(crops), encoder.name).reshape(len(pictures_B), -1)
+
+    return CropEncoder(Encoder(encoder.name, digest("five crops", crop, encoder.key), encode, prepare), PLACES)
 
 
 def five_crops(image: Image.Image, side: int) -> list[Image.Image]:

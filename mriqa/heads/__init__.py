@@ -15,7 +15,8 @@
 | `ocl_loss`    | those of its rank against all others, pushed by label distance      | Baek et al., 2024         |
 
 All take embeddings (B, D) and ranks (B,) or, for vector ranks such as gaze directions, (B, R); all compute in at least
-float32 and hold nothing larger than (B, B).
+float32 and hold nothing larger than (B, B). `LinearReading` reads ranks off embeddings by a linear layer, for
+regression (L1, MSE) beside them.
 
 `mriqa.conord.ConOrdModel` puts them to use on their own: a vision encoder trained with ConOrd by `recipes/conord.py`.
 """
@@ -23,6 +24,7 @@ float32 and hold nothing larger than (B, B).
 from mriqa.gather import gather_batch
 from mriqa.heads.center import ReferencePoints, center_loss, rank_bins
 from mriqa.heads.inputs import HeadError
+from mriqa.heads.linear_reading import LinearReading
 from mriqa.heads.mae import mae_loss
 from mriqa.heads.neighbours import RankIndex
 from mriqa.heads.ocl import ocl_loss
@@ -37,6 +39,7 @@ __all__ = [
     "WEIGHTING_NAMES",
     "HeadError",
     "LearnableWeighting",
+    "LinearReading",
     "RankIndex",
     "ReferencePoints",
     "Weighting",

@@ -85,6 +85,11 @@ class RankIndex:
             self._add_to_faiss(z_nD)
 
     @property
+    def scalar(self) -> bool:
+        """Whether ranks are single numbers, (N,) and not (N, R)."""
+        return self._scalar
+
+    @property
     def width(self) -> int:
         """Embedding width D. HeadError where the index is empty."""
         return self._held(self._embeddings).shape[1]

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mriqa.models import PROBE_FILE, ModelError
+from mriqa.models import CONORD_FILE, PROBE_FILE, ModelError
 
 if TYPE_CHECKING:
     from mriqa.scoring.backend import Backend, ModelSource, Wanted
@@ -23,6 +23,8 @@ class BackendEntry:
         options: those of `mriqa score` that are the backend's own (`ModelSource.options`).
         holds_model: whether it loads a model folder; one that does not is given the model's name as it is.
         takes_head: whether a head can read the model's hidden states.
+        marker: the file by which a folder is known as this backend's alone; "" for language models.
+        reads: what such a folder is, in words.
     """
 
     module: str
@@ -30,6 +32,8 @@ class BackendEntry:
     options: tuple[str, ...] = ()
     holds_model: bool = True
     takes_head: bool = False
+    marker: str = ""
+    reads: str = ""
 
 
 BACKENDS: dict[str, BackendEntry] = {
@@ -38,7 +42,10 @@ BACKENDS: dict[str, BackendEntry] = {
     "server": BackendEntry(
         "mriqa.scoring.server_backend", options=("url", "concurrency", "timeout", "retries"), holds_model=False
     ),
-    "probe": BackendEntry("mriqa.features.probe_backend", batch_size=8),
+    "probe": BackendEntry(
+        "mriqa.features.probe_backend", batch_size=8, marker=PROBE_FILE, reads="an encoder with a probe"
+    ),
+    "conord": BackendEntry("mriqa.features.conord_backend", batch_size=8, marker=CONORD_FILE, reads="a ConOrd model"),
 }
 DEFAULT_BACKEND = "transformers"
 
@@ -50,19 +57,24 @@ def backend_entry(name: str) -> BackendEntry:
     return BACKENDS[name]
 
 
+def own_backend(folder: Path) -> str | None:
+    """The backend whose alone a folder is, by its marker; None for that of a language model, or no folder."""
+    return next((name for name, entry in BACKENDS.items() if entry.marker and (folder / entry.marker).is_file()), None)
+
+
 def backend_for(folder: Path, name: str) -> str:
-    """The backend of that name, or the probe's where the folder is that of an encoder with a probe beside it.
+    """The backend of that name, or the one whose alone the folder is.
 
     Raises ValueError where there is no such backend, ModelError where another is asked for than can read the folder.
     """
-    backend_entry(name)
-    if (folder / PROBE_FILE).is_file() == (name == "probe"):
+    wanted, own = backend_entry(name), own_backend(folder)
+    if own == name or (own is None and not wanted.marker):
         return name
+    if own is None:
+        raise ModelError(f"{folder} holds no {wanted.marker}, which the {name} backend reads: name another backend.")
     if name == DEFAULT_BACKEND:
-        return "probe"
-    if name == "probe":
-        raise ModelError(f"{folder} holds no {PROBE_FILE}, which the probe backend reads: name another backend.")
-    raise ModelError(f"{folder} is an encoder with a probe, which {name} does not run: leave the backend out.")
+        return own
+    raise ModelError(f"{folder} is {BACKENDS[own].reads}, which {name} does not run: leave the backend out.")
 
 
 def open_backend(name: str, source: ModelSource, wanted: Wanted) -> Backend:

@@ -141,7 +141,8 @@ class Scorer:
         """Load the model in a folder or hub repository and score with the prompt and the views saved beside it.
 
         The default is the small model that comes with the package. The folder of a pretrained encoder with a probe
-        beside it (recipes/shamisa_probe.py) scores likewise, by the backend "probe", without answers.
+        beside it (recipes/shamisa_probe.py) scores likewise, by the backend "probe", without answers, and that of a
+        ConOrd model (recipes/conord.py) by the backend "conord".
 
         `answer_format` (an AnswerFormat, a bundled name or a YAML file) and `views` replace the saved ones. `options`
         are those of `Scorer`: batch_size, samples, temperature, max_new_tokens, seed, structured, distributions. `head`

@@ -1,4 +1,4 @@
-"""A run of recipes/conord.py around its training: its data, its folder, its splits, its results.
+"""A run of recipes/conord.py around its training: its data, its folder, its splits and their tests.
 
 A run's folder belongs to its options and data: the same command goes on with the splits that have no result yet, and a
 command with other options or other data is refused. (The recipes on a transformers Trainer have checkpoints and flags
@@ -10,8 +10,6 @@ Legend: N items, R numbers in a rank.
 from __future__ import annotations
 
 import hashlib
-import json
-import statistics
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -22,24 +20,28 @@ import torch
 import yaml
 from torch import Tensor
 
-from mriqa.conord.fitting import check_training
-from mriqa.conord.ranked_sets import RankedSet, read_ranked_set
+from mriqa.conord.fitting import check_training, combined_seed
+from mriqa.conord.ranked_sets import RankedSet, read_folds, read_ranked_set
 from mriqa.conord.video_frames import check_video
 from mriqa.datasets.splits import split_by_content
-from mriqa.eval import metrics
-from mriqa.files import write_json, write_text
+from mriqa.files import write_text
 from mriqa.heads import HeadError
 from mriqa.images import load_image
 from mriqa.manifest import ManifestError, RatedImage
 from mriqa.progress import with_progress
-from mriqa.training.conord_options import DISTANCES, ConOrdOptions
+from mriqa.training.conord_options import ConOrdOptions
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 OPTIONS_FILE, RESULT_FILE = "resolved_config.yaml", "result.json"
 MAY_CHANGE = ("splits", "output_dir", "image_root", "cpu", "workers", "checkpoint_minutes", "keep_models")
-MEASURES = ("srcc", "plcc", "mae", "angular_mae")
+TEST = "test"
+"""The name of the test on a part of the manifest."""
+
+
+Tests = dict[str, Tensor]
+"""Places of the test items, by the name of the test."""
 
 
 @dataclass(frozen=True)
@@ -49,22 +51,22 @@ class ConOrdRun:
     Attributes:
         options: of the recipe.
         accelerator: accelerate's, for several processes and mixed precision.
-        rows: of the manifest, then of the test manifest.
+        train_set: the manifest's rows and ranks.
+        rows: of the manifest, then of the test manifests.
         ranks: of the rows, (N,) or (N, R), float64, on the declared scales.
-        train_count: how many rows are of the manifest.
-        span: the width of the widest scale.
-        rank_names: what the numbers of a rank are.
-        video: whether the rows are videos.
+        tests: places of the rows of each test manifest, by its name; empty where a part of the manifest is the test.
+        same_scale: the tests whose scores are on the manifest's scale.
+        folds: the fold of each row of the manifest, where the manifest says it.
     """
 
     options: ConOrdOptions
     accelerator: Accelerator
+    train_set: RankedSet
     rows: list[RatedImage]
     ranks: Tensor
-    train_count: int
-    span: float
-    rank_names: list[str]
-    video: bool
+    tests: Tests
+    same_scale: set[str]
+    folds: dict[str, int]
 
     @property
     def folder(self) -> Path:
@@ -73,25 +75,42 @@ class ConOrdRun:
 
     @property
     def seeds(self) -> range:
-        """The seeds of the splits."""
-        return range(self.options.seed, self.options.seed + self.options.splits)
+        """The seeds of the splits; of folds the first tests the first fold."""
+        count = self.options.folds or len(set(self.folds.values())) or self.options.splits
+        return range(self.options.seed, self.options.seed + count)
 
     def split_folder(self, seed: int) -> Path:
         """Where the split of a seed writes."""
         return self.folder / f"split-{seed:02d}"
 
-    def split(self, seed: int) -> tuple[Tensor, Tensor]:
-        """Places of a split's training and test items. HeadError where the contents cannot be split."""
-        if self.train_count < len(self.rows):
-            return torch.arange(self.train_count), torch.arange(self.train_count, len(self.rows))
-        place = {row.id: index for index, row in enumerate(self.rows)}
-        share = self.options.test_share
-        try:
-            parts = split_by_content(self.rows, [1 - share, share], seed=seed)
-        except ValueError as error:
-            raise HeadError(str(error)) from error
-        train_N, test_N = (torch.tensor([place[row.id] for row in part]) for part in parts)
-        return train_N, test_N
+    def split(self, seed: int) -> tuple[Tensor, Tests]:
+        """Places of a split's training items, and of its test items. HeadError where the contents cannot be split."""
+        train_N, tests = torch.arange(len(self.train_set.rows)), self.tests
+        if not tests:
+            train_N, test_N = self._parts(seed)
+            tests = {TEST: test_N}
+        if self.options.train_share < 1:
+            generator = torch.Generator().manual_seed(combined_seed(seed, len(train_N)))
+            kept = torch.randperm(len(train_N), generator=generator)[: round(self.options.train_share * len(train_N))]
+            train_N = train_N[kept.sort().values]
+        return train_N, tests
+
+    def _parts(self, seed: int) -> tuple[Tensor, Tensor]:
+        """Places of the manifest's rows that train, and of those that test."""
+        rows, options = self.train_set.rows, self.options
+        if self.folds:
+            tested = sorted(set(self.folds.values()))[seed - options.seed]
+            ids = {row.id for row in rows if self.folds[row.id] == tested}
+        else:
+            count = options.folds
+            shares = [1 / count] * count if count else [1 - options.test_share, options.test_share]
+            try:
+                parts = split_by_content(rows, shares, seed=options.seed if count else seed)
+            except ValueError as error:
+                raise HeadError(str(error)) from error
+            ids = {row.id for row in parts[seed - options.seed if count else 1]}
+        test = torch.tensor([row.id in ids for row in rows])
+        return torch.where(~test)[0], torch.where(test)[0]
 
 
 def open_run(options: ConOrdOptions, accelerator: Accelerator) -> ConOrdRun:
@@ -101,21 +120,9 @@ def open_run(options: ConOrdOptions, accelerator: Accelerator) -> ConOrdRun:
         ManifestError, ImageError: data that cannot be used.
         HeadError: options that do not fit the data, or a folder with a run of other options.
     """
-    sets = [read_set(options, path) for path in (options.manifest, options.test_manifest) if path]
-    if len({ranked.video for ranked in sets}) > 1:
-        raise HeadError("One manifest is of pictures and the other of videos; train and test on the same kind.")
-    rows, ranks = [row for ranked in sets for row in ranked.rows], torch.cat([ranked.ranks for ranked in sets])
-    first = sets[0]
-    run = ConOrdRun(options, accelerator, rows, ranks, len(first.rows), first.span, first.names, first.video)
-    for seed in run.seeds:
-        train_items, test_items = map(len, run.split(seed))
-        check_training(options.training(seed), train_items, accelerator.num_processes)
-        if options.k > train_items or test_items < 2:
-            raise HeadError(
-                f"The split of seed {seed} has {train_items} training and {test_items} test items; k is {options.k}, "
-                "and a correlation needs two test items: lower k, change test_share, or give more rows."
-            )
-    data = repr([(row.id, rank) for row, rank in zip(rows, ranks.tolist(), strict=True)])
+    run = read_run(options, accelerator)
+    check_run(run)
+    data = repr([(row.id, rank) for row, rank in zip(run.rows, run.ranks.tolist(), strict=True)])
     resolved = {**asdict(options), "data": hashlib.sha256(data.encode()).hexdigest()[:16]}
     refuse_another_run(run.folder, resolved)
     accelerator.wait_for_everyone()  # nobody may write before everybody has looked
@@ -124,7 +131,60 @@ def open_run(options: ConOrdOptions, accelerator: Accelerator) -> ConOrdRun:
     return run
 
 
-def read_set(options: ConOrdOptions, manifest: str) -> RankedSet:
+def read_run(options: ConOrdOptions, accelerator: Accelerator) -> ConOrdRun:
+    """The data of a run. Raises ManifestError, ImageError and HeadError where it cannot be used."""
+    train_set = read_set(options, options.manifest, options.scale)
+    scales = options.test_scale or [options.scale] * len(options.test_manifest)
+    test_sets = {
+        name: read_set(options, path, scale)
+        for name, path, scale in zip(test_names(options.test_manifest), options.test_manifest, scales, strict=True)
+    }
+    if any(ranked.video != train_set.video for ranked in test_sets.values()):
+        raise HeadError("One manifest is of pictures and the other of videos; train and test on the same kind.")
+    tests: Tests = {}
+    rows, ranks = list(train_set.rows), [train_set.ranks]
+    for name, ranked in test_sets.items():
+        tests[name] = torch.arange(len(rows), len(rows) + len(ranked.rows))
+        rows += ranked.rows
+        ranks.append(ranked.ranks)
+    same_scale = {TEST} | {name for name, ranked in test_sets.items() if ranked.scales == train_set.scales}
+    folds = {}
+    if options.fold_key:
+        bad_row = cast(Literal["fail", "skip"], options.on_bad_row)
+        folds = read_folds(options.manifest, options.fold_key, image_root=options.image_root, on_bad_row=bad_row)
+        if lost := [row.id for row in train_set.rows if row.id not in folds]:
+            raise HeadError(
+                f"{len(lost)} rows have no fold, {lost[0]} the first: give each one, or leave fold_key out."
+            )
+    return ConOrdRun(options, accelerator, train_set, rows, torch.cat(ranks), tests, same_scale, folds)
+
+
+def test_names(manifests: list[str]) -> list[str]:
+    """A name for each test manifest: that of the file, with a number where an earlier one has it."""
+    names: list[str] = []
+    for manifest in manifests:
+        stem = Path(manifest).stem
+        names.append(stem if stem not in names else f"{stem}-{len(names) + 1}")
+    return names
+
+
+def check_run(run: ConOrdRun) -> None:
+    """HeadError where a split has too few items, or videos are to be corrupted."""
+    options = run.options
+    if run.train_set.video and options.corruptions:
+        raise HeadError("corruptions are for pictures, and these rows are videos: leave them out.")
+    for seed in run.seeds:
+        train_N, tests = run.split(seed)
+        check_training(options.training(seed), len(train_N), run.accelerator.num_processes)
+        fewest = min(map(len, tests.values()))
+        if options.k > len(train_N) or fewest < 2:
+            raise HeadError(
+                f"The split of seed {seed} has {len(train_N)} training and {fewest} test items; k is {options.k}, "
+                "and a correlation needs two test items: lower k, change test_share, or give more rows."
+            )
+
+
+def read_set(options: ConOrdOptions, manifest: str, scale: str | None) -> RankedSet:
     """A manifest's rows, after each picture or video has been opened once.
 
     Raises:
@@ -135,7 +195,7 @@ def read_set(options: ConOrdOptions, manifest: str) -> RankedSet:
         ranked = read_ranked_set(
             manifest,
             image_root=options.image_root,
-            scale=options.scale,
+            scale=scale,
             score_key=options.score_key,
             vector=options.vector,
             on_bad_row=cast(Literal["fail", "skip"], options.on_bad_row),  # check_options has seen to it
@@ -168,68 +228,3 @@ def refuse_another_run(folder: Path, resolved: dict[str, Any]) -> None:
         raise HeadError(
             f"{folder} holds a run with another {changed[0]} ({was}, not {now}); choose another output_dir."
         )
-
-
-def measures(predicted: Tensor, ranks: Tensor, distance: str) -> dict[str, float]:
-    """SRCC and PLCC of scalar ranks, the mean absolute error of all, and the mean angle of directions in degrees.
-
-    Arguments:
-        predicted, ranks: (N,), or (N, R) for vector ranks, float64.
-        distance: the option of that name.
-    """
-    mae = float((predicted - ranks).abs().mean())
-    if ranks.ndim == 1:
-        x, y = predicted.numpy(), ranks.numpy()
-        return {"srcc": metrics.srcc(x, y), "plcc": metrics.plcc(x, y), "mae": mae}
-    if distance != "angular":
-        return {"mae": mae}
-    pairs_N2R = torch.stack([predicted, ranks], dim=1)
-    angles = [float(DISTANCES[distance](pair_2R)[0, 1]) for pair_2R in pairs_N2R]
-    return {"mae": mae, "angular_mae": statistics.fmean(angles)}
-
-
-def write_result(run: ConOrdRun, seed: int, predicted: Tensor, history: list[dict[str, float]], seconds: float) -> None:
-    """Write a split's result.json, which marks the split as done, and print its measures."""
-    train_N, test_N = run.split(seed)
-    ranks = run.ranks[test_N]
-    measured = measures(predicted, ranks, run.options.distance)
-    ids = [run.rows[place].id for place in test_N.tolist()]
-    result = {
-        "seed": seed,
-        **measured,
-        "train_items": len(train_N),
-        "test_items": len(test_N),
-        "seconds": round(seconds, 1),
-        "history": history,
-        "predictions": [
-            {"id": name, "rank": rank, "predicted": prediction}
-            for name, rank, prediction in zip(ids, ranks.tolist(), predicted.tolist(), strict=True)
-        ],
-    }
-    write_json(result, run.split_folder(seed) / RESULT_FILE)
-    shown = [f"{name.upper()} {measured[name]:.3f}" for name in MEASURES if name in measured]
-    print(f"split {seed}: {', '.join(shown)}")
-
-
-def summarise(run: ConOrdRun) -> dict[str, Any]:
-    """Write results.json and results.md and print the table: the median over the splits first."""
-    splits = []
-    for seed in run.seeds:
-        result = json.loads((run.split_folder(seed) / RESULT_FILE).read_text())
-        splits.append({key: value for key, value in result.items() if key not in ("history", "predictions")})
-    values_by_name = {
-        name: [split[name] for split in splits if split[name] is not None] for name in MEASURES if name in splits[0]
-    }
-    median = {name: statistics.median(values) if values else None for name, values in values_by_name.items()}
-    summary = {"encoder": run.options.encoder, "median": median, "splits": splits}
-    write_json(summary, run.folder / "results.json")
-    lines = ["| measure | median | mean ± std | splits |", "|---|---|---|---|"]
-    for name, values in values_by_name.items():
-        spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-        mean = f"{statistics.fmean(values):.3f}{spread}" if values else "undefined"
-        middle = f"{median[name]:.3f}" if values else "undefined"
-        lines.append(f"| {name.upper()} | {middle} | {mean} | {len(values)} |")
-    table = "\n".join(lines) + "\n"
-    write_text(table, run.folder / "results.md")
-    print(table)
-    return summary

@@ -13,7 +13,7 @@ from mriqa.conord import ConOrdModel
 from mriqa.conord.backbone import build_encoder, rebuild_encoder
 from mriqa.conord.crops import CropSettings, as_pixels, crops
 from mriqa.conord.fitting import TrainingSettings
-from mriqa.conord.ranked_sets import RandomViewDataset, read_ranked_set
+from mriqa.conord.ranked_sets import TrainingDataset, read_folds, read_ranked_set
 from mriqa.heads import HeadError, RankIndex
 from mriqa.images import ImageError
 
@@ -211,17 +211,46 @@ def test_learning_rate_of_the_paper():
     )
 
 
+VIEWS = [
+    [torch.full((3, 2, 2), 10 * place + view) + torch.tensor([[0, 1], [0, 1]]) for view in (0, 3, 6)]
+    for place in range(50)
+]
+
+
+def corners(draws, place):
+    """The top left values of a place's views, which tell view and mirroring: (P, V) as a list."""
+    return (draws[place][0][..., 0, 0, 0] - 10 * place).tolist()
+
+
 def test_draws_depend_on_seed_epoch_and_place_alone():
-    views = [
-        [torch.full((3, 2, 2), 10 * place + view) + torch.tensor([[0, 1], [0, 1]]) for view in (0, 3, 6)]
-        for place in range(50)
-    ]
-    once, again = (RandomViewDataset(views, 7, 3, flip=True) for _ in range(2))
+    once, again = (TrainingDataset(VIEWS, 7, 3, flip=True, whole=False) for _ in range(2))
     assert all(torch.equal(once[place][0], again[place][0]) for place in (4, 0, 4, 49))
-    other = RandomViewDataset(views, 7, 4, flip=True)
+    other = TrainingDataset(VIEWS, 7, 4, flip=True, whole=False)
     assert any(not torch.equal(once[place][0], other[place][0]) for place in range(50))
-    firsts = [int(once[place][0][0, 0, 0]) - 10 * place for place in range(50)]
-    assert set(firsts) == {0, 1, 3, 4, 6, 7}  # all three views, mirrored and not
+    firsts = {tuple(map(tuple, corners(once, place))) for place in range(50)}
+    assert firsts == {((value,),) for value in (0, 1, 3, 4, 6, 7)}  # one of three views, mirrored and not
+
+
+def test_a_draw_is_all_views_or_one_and_a_pair_never_the_same_twice():
+    whole = TrainingDataset(VIEWS, 7, 3, flip=True)
+    assert {tuple(corners(whole, place)[0]) for place in range(50)} == {(0, 3, 6), (1, 4, 7)}  # mirrored together
+    for flip in (False, True):
+        pairs = [corners(TrainingDataset(VIEWS, 7, 3, flip, whole=True, pair=True), place) for place in range(50)]
+        assert all(sorted(pair) == [[0, 3, 6], [1, 4, 7]] for pair in pairs)  # the picture and its mirror image
+        pairs = [corners(TrainingDataset(VIEWS, 7, 3, flip, whole=False, pair=True), place) for place in range(50)]
+        assert all(first // 3 != second // 3 for (first,), (second,) in pairs)
+        assert {value for pair in pairs for (value,) in pair} == ({0, 1, 3, 4, 6, 7} if flip else {0, 3, 6})
+    single = TrainingDataset([views[:1] for views in VIEWS], 7, 3, flip=False, whole=False, pair=True)
+    assert corners(single, 5) == [[0], [1]]
+
+
+def test_training_averages_the_crops_as_the_test_does(model):
+    views = [model.load_views(Image.fromarray(np.roll(NOISE, shift, axis=1))) for shift in (0, 9)]
+    draws = TrainingDataset(views, 0, 0, flip=False)
+    batch_BPV = torch.stack([draws[place][0] for place in range(2)])
+    assert batch_BPV.shape == (2, 1, 3, 3, 32, 32)
+    model.eval()
+    torch.testing.assert_close(model.mean_embedding(batch_BPV[:, 0]), model.embed(views))
 
 
 # Ranks
@@ -237,6 +266,7 @@ def test_vector_ranks_and_mixed_manifests(tmp_path):
     gaze = read_ranked_set(manifest, vector=["pitch=-40:10", "yaw=-45:45"])
     torch.testing.assert_close(gaze.ranks, torch.tensor([[-40, 45], [10, -45], [-3.25, 7.5]], dtype=torch.float64))
     assert (gaze.names, gaze.span, gaze.video) == (["pitch", "yaw"], 90, False)
+    assert [(scale.low, scale.high) for scale in gaze.scales] == [(-40, 10), (-45, 45)]
     for vector, sentence in (
         (["pitch"], "Write a number of a vector rank as KEY=LOW:HIGH"),
         (["pitch=0:10"], "outside the declared scale"),
@@ -247,3 +277,32 @@ def test_vector_ranks_and_mixed_manifests(tmp_path):
     manifest.write_text("\n".join([*lines, json.dumps({"image": "d.mp4", "pitch": 0, "yaw": 0})]))
     with pytest.raises(HeadError, match="1 of 4 rows of .* are videos"):
         read_ranked_set(manifest, vector=["pitch=-40:10"])
+
+
+def test_folds_are_those_the_manifest_names(tmp_path):
+    lines = []
+    for name, fold in (("a.png", 0), ("b.png", 4), ("c.png", 998)):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+        lines.append({"image": name, "mos": 3, "fold": fold})
+    manifest = tmp_path / "ages.jsonl"
+    manifest.write_text("\n".join(map(json.dumps, lines)))
+    assert read_folds(manifest, "fold") == {"a.png": 0, "b.png": 4, "c.png": 998}
+    lines[1]["fold"] = 1.5
+    manifest.write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(HeadError, match="Folds are whole numbers"):
+        read_folds(manifest, "fold")
+
+
+def test_a_model_of_regression_reads_its_ranks_and_comes_back(tmp_path):
+    torch.manual_seed(0)
+    views = CropSettings(crop=32)
+    made = ConOrdModel.build("timm:test_resnet", pretrained=False, width=8, views=views, read_numbers=1)
+    made.reading.standardise(torch.tensor([10.0, 20.0, 60.0]))
+    made.index = RankIndex(torch.eye(8)[:3], torch.tensor([10.0, 20.0, 60.0]))
+    picture = Image.fromarray(NOISE)
+    z = made.embed([made.load_views(picture)])[0]
+    std = math.sqrt(((10 - 30) ** 2 + (20 - 30) ** 2 + (60 - 30) ** 2) / 3)
+    expected = 30 + std * (made.reading.linear.weight[0] @ z + made.reading.linear.bias[0]).item()
+    assert made.predict([picture]).tolist() == pytest.approx([expected], rel=1e-5)
+    made.save(tmp_path / "model")
+    assert torch.equal(ConOrdModel.load(tmp_path / "model").predict([picture]), made.predict([picture]))

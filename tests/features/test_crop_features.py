@@ -73,6 +73,9 @@ def test_small_pictures_and_strips_are_enlarged_within_bounds():
 
 
 def test_unknown_looks_are_refused():
-    for options, says in (({"look": "part"}, "no look 'part'; choose one of two_sizes, whole"), ({"crop": 0}, "side")):
+    for options, says in (
+        ({"look": "part"}, "no look 'part'; choose one of two_sizes, one_size, whole"),
+        ({"crop": 0}, "side"),
+    ):
         with pytest.raises(UserError, match=says):
             load_crop_encoder("lite0", **options)

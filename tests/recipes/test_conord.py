@@ -57,19 +57,24 @@ def run(*options):
     return conord.main([str(option) for option in options])
 
 
+def result_of(folder, test="test", split=0):
+    """What a split of a run says of a test."""
+    return json.loads((folder / f"split-{split:02d}" / "result.json").read_text())["tests"][test]
+
+
 def test_it_learns_ages_and_what_it_saves_predicts_them(noisy, tmp_path):
     out = tmp_path / "ages"
     options = ["--manifest", noisy, "--score_key", "age", "--scale", "0:116", "--output_dir", out, *QUICK]
     assert run(*options, "--splits", 2, "--epochs", 8, "--flip", "true") == 0
-    results = json.loads((out / "results.json").read_text())
+    results = json.loads((out / "results.json").read_text())["tests"]["test"]
     assert results["median"]["srcc"] > 0.85 and results["median"]["mae"] < 15  # ages spread over 10..105
     for name in ("srcc", "plcc", "mae"):
         assert results["median"][name] == statistics.median(split[name] for split in results["splits"])
-        assert f"| {name.upper()} | {results['median'][name]:.3f} |" in (out / "results.md").read_text()
+        assert f"| test | {name.upper()} | {results['median'][name]:.3f} |" in (out / "results.md").read_text()
 
     ages = {row["image"]: row for row in map(json.loads, noisy.read_text().splitlines())}
     for split in (0, 1):
-        result = json.loads((out / f"split-0{split}" / "result.json").read_text())
+        result = result_of(out, split=split)
         model = ConOrdModel.load(out / f"split-0{split}" / "model")
         asked = [row["id"] for row in result["predictions"]]
         predicted = [row["predicted"] for row in result["predictions"]]
@@ -111,7 +116,7 @@ def test_a_killed_run_goes_on_to_the_same_end(noisy, tmp_path, monkeypatch):
         whole, again = (
             json.loads((tmp_path / name / split / "result.json").read_text()) for name in ("whole", "killed")
         )
-        assert whole["predictions"] == again["predictions"] and whole["history"] == again["history"]
+        assert whole["tests"] == again["tests"] and whole["history"] == again["history"]
 
     (tmp_path / "killed" / "split-01" / "result.json").unlink()
     (tmp_path / "killed" / "split-01" / "checkpoint.safetensors").write_bytes(b"half")
@@ -124,7 +129,7 @@ def test_gaze_frozen_and_another_test_set(noisy, tmp_path):
     vector = ["--vector", "pitch=-40:10", "yaw=-45:45", "--distance", "angular", "--frozen", "true"]
     options = ["--manifest", noisy, "--test_manifest", test, *vector, *QUICK, "--splits", 1, "--epochs", 4]
     assert run(*options, "--output_dir", tmp_path / "gaze") == 0
-    result = json.loads((tmp_path / "gaze" / "split-00" / "result.json").read_text())
+    result = result_of(tmp_path / "gaze", "test")
     found = torch.tensor([[row["predicted"], row["rank"]] for row in result["predictions"]], dtype=torch.float64)
     assert found.shape == (14, 2, 2)
     angles = torch.stack([angular_gaps(pair)[0, 1] for pair in found])
@@ -179,8 +184,9 @@ def test_videos(tmp_path):
         0.25,
     ]
     assert run(*options, "--output_dir", tmp_path / "out") == 0
-    result = json.loads((tmp_path / "out" / "split-00" / "result.json").read_text())
-    assert result["history"][-1]["loss"] < result["history"][0]["loss"]
+    history = json.loads((tmp_path / "out" / "split-00" / "result.json").read_text())["history"]
+    assert history[-1]["loss"] < history[0]["loss"]
+    result = result_of(tmp_path / "out")
     model = ConOrdModel.load(tmp_path / "out" / "split-00" / "model")
     predicted = model.predict([tmp_path / row["id"] for row in result["predictions"]])
     assert np.allclose(predicted, [row["predicted"] for row in result["predictions"]], rtol=1e-4)
@@ -230,7 +236,8 @@ def test_two_processes_train_as_one(noisy, tmp_path):
         torch.testing.assert_close(one[name], two[name], rtol=1e-3, atol=5e-5)
     one, two = (json.loads((tmp_path / name / "split-00" / "result.json").read_text()) for name in ("1", "2"))
     assert math.isclose(one["history"][0]["loss"], two["history"][0]["loss"], rel_tol=1e-5)
-    assert [row["id"] for row in one["predictions"]] == [row["id"] for row in two["predictions"]]
+    one, two = (result_of(tmp_path / name)["predictions"] for name in ("1", "2"))
+    assert [row["id"] for row in one] == [row["id"] for row in two]
 
 
 @pytest.mark.parametrize("options, sentence", [
@@ -238,6 +245,18 @@ def test_two_processes_train_as_one(noisy, tmp_path):
     ([], "No manifest to train on"),
     (["--encoder", "timm:resnet81"], "timm has no model 'resnet81'"),
     (["--weighting", "XIV"], "Unknown weighting 'XIV'"),
+    (["--loss", "cloc"], "Unknown loss 'cloc'"),
+    (["--points_init", "mean"], "Unknown points_init 'mean'; did you mean 'means'"),
+    (["--training_views", "both"], "Unknown training_views 'both'"),
+    (["--loss_weight", -1], "loss_weight must be a number of at least 0"),
+    (["--loss_weight", 0, "--center_weight", 0], "nothing to train"),
+    (["--loss", "rnc", "--frozen", "true"], "give --training_views random --crops 3"),
+    (["--train_share", 0], "train_share must be a share above 0"),
+    (["--folds", 1], "folds must be at least 2"),
+    (["--folds", 2, "--fold_key", "pitch"], "folds and fold_key are different ways"),
+    (["--fold_key", "yaw"], "outside the declared scale 0..999"),
+    (["--test_scale", "0:5"], "There are 0 test manifests and 1 scales"),
+    (["--corruptions", "rain"], "Unknown corruption 'rain'"),
     (["--scale", "5"], "There is no scale '5'"),
     (["--scale", "0:2"], "outside the declared scale 0..2"),
     (["--k", 33], "has 32 training and 8 test items; k is 33"),
@@ -275,6 +294,167 @@ def test_folders_of_others_are_left_alone(noisy, tmp_path, capsys):
     assert run(*options, "--tau", 0.5) == 2 and "another tau (0.07, not 0.5)" in capsys.readouterr().err
     manifest.write_text(noisy.read_text().replace('"mos": 4.6', '"mos": 4.5'))
     assert run(*options) == 2 and "another data" in capsys.readouterr().err
+
+
+LOSSES = ["conord", "supcon", "rnc", "mae", "l1", "mse", "ocl"]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_trains_a_model_that_predicts_as_it_did(noisy, tmp_path, loss):
+    """Frozen features of the noise, one crop drawn for the losses that want pairs."""
+    options = ["--loss", loss, "--frozen", "true", "--training_views", "random", "--center_weight", "0"]
+    options += ["--splits", 1, "--epochs", 2, "--bin_width", 0.5, "--output_dir", tmp_path / "out"]
+    assert run("--manifest", noisy, *QUICK, *options) == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["loss"] == loss
+    result, model = result_of(tmp_path / "out"), ConOrdModel.load(tmp_path / "out" / "split-00" / "model")
+    assert (model.reading is not None) == (loss in ("l1", "mse"))
+    predicted = [row["predicted"] for row in result["predictions"]]
+    found = model.predict([noisy.parent / row["id"] for row in result["predictions"]])
+    assert np.allclose(found, predicted, rtol=1e-4) and len(set(predicted)) > 1
+
+
+def test_losses_of_pairs_see_mirror_images_where_crops_are_averaged(noisy, tmp_path, monkeypatch):
+    import conord
+
+    seen = []
+
+    class Watched(conord.Objective):
+        def forward(self, views_BPV, ranks_B):
+            seen.append((views_BPV.shape[:3], torch.equal(views_BPV[:, 0], views_BPV[:, 1].flip(-1))))
+            return super().forward(views_BPV, ranks_B)
+
+    monkeypatch.setattr(conord, "Objective", Watched)
+    options = ["--loss", "supcon", "--flip", "true", "--splits", 1, "--epochs", 2, "--output_dir", tmp_path / "out"]
+    assert run("--manifest", noisy, *QUICK, *options) == 0
+    assert set(seen) == {((8, 2, 3), True)}  # 16 draws in a batch, and all three crops in each
+
+
+def test_each_test_manifest_is_a_test_on_its_own_scale(noisy, tmp_path):
+    rows = [json.loads(line) for line in noisy.read_text().splitlines()]
+    for name, kept, factor in (("konvid", rows[::3], 1), ("livevqc", rows[1::3], 20)):
+        lines = [json.dumps({**row, "mos": factor * row["mos"]}) for row in kept]
+        noisy.with_name(f"{name}.jsonl").write_text("\n".join(lines))
+    tests = [noisy.with_name("konvid.jsonl"), noisy.with_name("livevqc.jsonl")]
+    options = ["--manifest", noisy, "--test_manifest", *tests, "--test_scale", "1:5", "0:100", *QUICK]
+    assert run(*options, "--splits", 2, "--epochs", 2, "--output_dir", tmp_path / "out") == 0
+    results = json.loads((tmp_path / "out" / "results.json").read_text())["tests"]
+    assert list(results) == ["konvid", "livevqc"]
+    assert set(results["konvid"]["median"]) == {"srcc", "plcc", "mae"} and results["konvid"]["splits"][0]["items"] == 14
+    assert set(results["livevqc"]["median"]) == {"srcc", "plcc"}  # ranks of 1..5 have no error against 0..100
+    held = {row["image"]: 20 * row["mos"] for row in rows}
+    predictions = result_of(tmp_path / "out", "livevqc")["predictions"]
+    assert all(math.isclose(row["rank"], held[row["id"]]) for row in predictions)
+    text = (tmp_path / "out" / "results.md").read_text()
+    assert text.count("| konvid |") == 3 and text.count("| livevqc |") == 2
+
+
+def test_a_yaml_file_may_name_a_single_test_manifest(tmp_path):
+    import conord
+
+    (tmp_path / "own.yaml").write_text("test_manifest: konvid.jsonl\ncorruptions: [fog, snow]\n")
+    options = conord.parse_arguments(["--config", str(tmp_path / "own.yaml")])
+    assert options.test_manifest == ["konvid.jsonl"] and options.corruption_names[0] == "imagenet_c_fog"
+
+
+@pytest.mark.parametrize("options", [["--folds", 5], ["--fold_key", "fold"]])
+def test_folds_share_no_subject_and_test_each_picture_once(noisy, tmp_path, options):
+    rows = [json.loads(line) for line in noisy.read_text().splitlines()]
+    manifest = noisy.with_name("adience.jsonl")
+    manifest.write_text("\n".join(json.dumps({**row, "fold": int(row["content"]) // 2}) for row in rows))
+    out = tmp_path / "out"
+    assert run("--manifest", manifest, *QUICK, *options, "--epochs", 2, "--seed", 3, "--output_dir", out) == 0
+    subject, fold = ({row["image"]: key(row) for row in rows} for key in (
+        lambda row: row["content"], lambda row: int(row["content"]) // 2
+    ))  # fmt: skip
+    tested = []
+    for split in range(3, 8):
+        ids = [row["id"] for row in result_of(out, split=split)["predictions"]]
+        tested += ids
+        assert not {subject[name] for name in ids} & {subject[name] for name in set(subject) - set(ids)}
+        if options[0] == "--fold_key":
+            assert {fold[name] for name in ids} == {split - 3}
+    assert sorted(tested) == sorted(subject)
+    assert not (out / "split-08").exists()
+
+
+def test_corruptions_reach_the_test_pictures_alone(noisy, tmp_path):
+    from mriqa.conord.corrupted_views import CorruptedViewDataset
+    from mriqa.conord.crops import as_pixels
+    from mriqa.distortions import distort
+    from mriqa.images import load_image
+    from mriqa.manifest import read_manifest
+
+    options = ["--manifest", noisy, *QUICK, "--splits", 2, "--epochs", 2, "--frozen", "true", "--output_dir"]
+    assert run(*options, tmp_path / "clean") == 0
+    names = ["contrast", "gaussian_noise"]
+    assert run(*options, tmp_path / "corrupted", "--corruptions", *names) == 0
+    for split in (0, 1):
+        clean, found = (result_of(tmp_path / name, split=split) for name in ("clean", "corrupted"))
+        assert found["predictions"] == clean["predictions"] and set(found["corruptions"]) == {
+            f"imagenet_c_{name}" for name in names
+        }
+    # a measure by hand: the first split under the third level of contrast
+    model = ConOrdModel.load(tmp_path / "corrupted" / "split-00" / "model")
+    first = result_of(tmp_path / "corrupted")
+    errors = []
+    for row in first["predictions"]:
+        pixels = as_pixels(load_image(noisy.parent / row["id"]))[None] / 255
+        dull = (distort(pixels, "imagenet_c_contrast", 3 / 5)[0] * 255).round().byte().permute(1, 2, 0)
+        errors.append(abs(model.predict([Image.fromarray(dull.numpy())]).item() - row["rank"]))
+    assert math.isclose(first["corruptions"]["imagenet_c_contrast"]["3"]["mae"], np.mean(errors), rel_tol=1e-4)
+    # and the table: the mean over corruptions, then the median over splits
+    lines = (tmp_path / "corrupted" / "results.md").read_text().splitlines()
+    levels = {int(line.split("|")[2]): line.split("|")[5].strip() for line in lines[-6:]}
+    for level in range(1, 6):
+        by_split = [
+            np.mean(
+                [
+                    found[str(level)]["mae"]
+                    for found in result_of(tmp_path / "corrupted", split=split)["corruptions"].values()
+                ]
+            )
+            for split in (0, 1)
+        ]
+        assert levels[level] == f"{np.median(by_split):.3f}"
+    rows = read_manifest(noisy)[:3]
+    noise = CorruptedViewDataset(rows, model.views, "imagenet_c_gaussian_noise", 2)
+    assert torch.equal(noise[1][0], noise[1][0])
+    again = CorruptedViewDataset([rows[1], rows[1]], model.views, "imagenet_c_gaussian_noise", 2)
+    assert not torch.equal(again[0][0], again[1][0])  # each picture has its own grain
+
+
+def test_points_at_the_means_start_where_the_pictures_of_their_rank_are(noisy, tmp_path, monkeypatch):
+    import conord
+
+    started = []
+    made = conord.reference_points
+
+    def watched(seed, model, views, ranks_N, run, again):
+        points, seconds = made(seed, model, views, ranks_N, run, again)
+        z_ND = model.embed([views[place] for place in range(len(ranks_N))])
+        started.append((points, z_ND, ranks_N))
+        return points, seconds
+
+    monkeypatch.setattr(conord, "reference_points", watched)
+    options = ["--manifest", noisy, *QUICK, "--splits", 1, "--epochs", 2, "--bin_width", 1, "--output_dir"]
+    assert run(*options, tmp_path / "means", "--points_init", "means", "--learning_rate", "1e-12") == 0
+    points, z_ND, ranks_N = started[0]
+    for bin_, point in zip(points.point_bins_MR[:, 0].tolist(), points.points):
+        mean = torch.stack([z for z, rank in zip(z_ND, ranks_N.tolist()) if round(rank) == bin_]).mean(dim=0)
+        torch.testing.assert_close(point.detach(), mean, rtol=1e-3, atol=1e-4)
+    result = json.loads((tmp_path / "means" / "split-00" / "result.json").read_text())
+    assert result["points_seconds"] > 0
+    assert run(*options, tmp_path / "zeros", "--points_init", "zeros", "--learning_rate", "1e-12") == 0
+    assert started[1][0].points.abs().max() < 1e-6
+
+
+def test_a_share_of_the_training_items_and_the_whole_test(noisy, tmp_path):
+    options = ["--manifest", noisy, *QUICK, "--splits", 1, "--epochs", 2, "--output_dir"]
+    assert run(*options, tmp_path / "half", "--train_share", 0.5) == 0
+    half = json.loads((tmp_path / "half" / "split-00" / "result.json").read_text())
+    assert half["train_items"] == 16 and half["tests"]["test"]["items"] == 8
+    assert len(ConOrdModel.load(tmp_path / "half" / "split-00" / "model").index) == 16
 
 
 TABLE_8 = {  # learning rate, batch size, k

@@ -27,20 +27,74 @@ def rated(tmp_path_factory):
     return folder / "rows.jsonl"
 
 
-def test_a_whole_run(rated, tmp_path):
+METHODS = ["ConOrd + centre (mean)", "centre alone (sum)", "SupCon", "L1 regression", "ridge"]
+METHODS += ["nearest neighbours, untrained"]
+
+
+def test_a_whole_run_goes_on_where_it_stopped(rated, tmp_path, capsys):
     import conord_features
 
-    options = ["--manifest", str(rated), "--output", str(tmp_path), "--size", "64", "--crop", "48", "--splits", "2"]
-    methods = ["ConOrd + centre (sum)", "SupCon", "L1 regression", "ridge", "nearest neighbours, untrained"]
-    assert conord_features.main([*options, "--steps", "3", "--methods", *methods]) == 0
-    results = json.loads((tmp_path / "results.json").read_text())
-    assert list(results) == methods
-    assert all(len(found["srcc"]) == 2 for found in results.values())
-    assert min(results["ridge"]["srcc"]) > 0.8  # noise is easily seen
-    lines = (tmp_path / "results.md").read_text().splitlines()
+    out = tmp_path / "out"
+    options = ["--manifest", str(rated), "--output", str(out), "--cache", str(tmp_path), "--crop", "48"]
+    options += ["--steps", "3", "--methods", *METHODS, "--splits"]
+    assert conord_features.main([*options, "1", "--no_plots"]) == 0
+    first = json.loads((out / "results.json").read_text())["results"]
+    capsys.readouterr()
+    assert conord_features.main([*options, "2"]) == 0
+    assert "split 0" not in capsys.readouterr().out
+    results = json.loads((out / "results.json").read_text())["results"]
+    assert list(results) == METHODS and all(len(found) == 2 for found in results.values())
+    assert all(results[method][0] == first[method][0] for method in METHODS)
+    assert min(outcome["srcc"] for outcome in results["ridge"]) > 0.8  # noise is easily seen
+    lines = (out / "table.md").read_text().splitlines()
     assert len(lines) == 2 + len(results) and "nan" not in "".join(lines)
-    plots = {path.name for path in tmp_path.glob("*.png")}
-    assert plots == {"similarity.png", "tsne.png", "weightings.png"}
+    ridge, conord = ([outcome["srcc"] for outcome in results[name]] for name in ("ridge", METHODS[0]))
+    row = next(line for line in lines if line.startswith("| ridge |")).split("|")
+    assert row[2].strip() == f"{sum(ridge) / 2:.3f}" and row[3].split()[0] == f"{sum(ridge) / 2:.3f}"
+    assert row[5].split()[0] == f"{(sum(ridge) - sum(conord)) / 2:+.3f}"
+    assert {path.name for path in out.glob("*.png")} == {"similarity.png", "tsne.png", "weightings.png"}
+    assert conord_features.main([*options, "2", "--crop", "40"]) == 2
+    assert "holds results of other options" in capsys.readouterr().err
+
+
+def test_photographs_are_distorted_and_labelled(tmp_path):
+    import conord_features
+
+    generator = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for index in range(12):
+        pixels = generator.integers(0, 255, (60, 60, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((400, 400), Image.Resampling.BICUBIC).save(tmp_path / f"photos/{index}.png")
+    options = ["--photos", tmp_path / "photos", "--images", 24, "--output", tmp_path / "out", "--cache", tmp_path]
+    options += ["--crop", 48, "--splits", 1, "--methods", "ridge", "--no_plots"]
+    assert conord_features.main(list(map(str, options))) == 0
+    rows = (tmp_path / "out" / "labelled" / "train.jsonl").read_text().splitlines()
+    assert len(rows) == 24 and len({json.loads(row)["content"] for row in rows}) == 10  # two are in the other splits
+    assert len(json.loads((tmp_path / "out" / "results.json").read_text())["results"]["ridge"]) == 1
+
+
+def test_the_losses_of_a_method_are_the_sum_of_its_terms():
+    import conord_features
+
+    torch.manual_seed(0)
+    ranks = torch.tensor([10.0, 10.0, 30.0, 80.0])
+    model = conord_features.Projection(7, dropout=0.0)
+    z = model(torch.randn(4, 7))
+    for name, method in conord_features.TRAINED.items():
+        loss_of, trained = conord_features.objective(method, model, ranks, torch.Generator().manual_seed(1))
+        found = loss_of(z, ranks)
+        expected = torch.zeros(())
+        if method.loss is not None:
+            bare = conord_features.Method(method.loss)
+            expected = conord_features.objective(bare, model, ranks, torch.Generator())[0](z, ranks)
+        if method.centre:
+            ((points, _),) = trained
+            place = {10.0: 0, 30.0: 1, 80.0: 2}
+            distances = torch.stack([(one - points.points[place[r]]).norm() for one, r in zip(z, ranks.tolist())])
+            expected = expected + (distances.sum() if method.centre == "sum" else distances.mean())
+        torch.testing.assert_close(found, expected, msg=name)
+    ordinal = conord_features.objective(conord_features.TRAINED["ConOrd"], model, ranks, torch.Generator())[0]
+    torch.testing.assert_close(ordinal(z, ranks), conord_loss(z, ranks))
 
 
 def test_parts_share_no_content_and_training_is_repeatable(rated):
