@@ -22,6 +22,7 @@ from mriqa.models import load_scoring_settings, load_vlm
 from mriqa.policy.checkpoints import REPLACED, STAGING, find_checkpoint, one_per_disk, restore_replaced
 from mriqa.training.checks import check_images, check_leaks
 from mriqa.training.config import EMBEDDED, RunArguments, write_resolved_config
+from mriqa.training.four_bit import four_bit, quantised_device
 from mriqa.training.vision import TOWER_PATTERN, freeze_vision, set_pixel_budget
 
 if TYPE_CHECKING:
@@ -118,9 +119,14 @@ def evenly_spread(rows: Sequence[RatedImage], limit: int | None) -> list[RatedIm
 
 
 def load_policy(arguments: RunArguments) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """The model to train, on CPU (the Trainer places it), with its processor set up as the arguments say."""
+    """The model to train, on CPU (the Trainer places it) unless in 4 bits, with its processor set up as the arguments say."""
+    quantisation = four_bit(arguments)
     model, processor = load_vlm(
-        arguments.model, dtype=arguments.dtype, device="cpu", trust_remote_code=arguments.allow_remote_code
+        arguments.model,
+        dtype=arguments.dtype,
+        device=quantised_device() if quantisation else "cpu",
+        trust_remote_code=arguments.allow_remote_code,
+        quantisation=quantisation,
     )
     processor.tokenizer.padding_side = "left"  # type: ignore[attr-defined]  # set by subclasses
     set_pixel_budget(processor, arguments.min_pixels, arguments.max_pixels)
