@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from accelerate import PartialState
 
 from mriqa.answers import AnswerFormat, AnswerFormatError, load_format
@@ -22,6 +23,7 @@ from mriqa.models import load_scoring_settings, load_vlm
 from mriqa.policy.checkpoints import REPLACED, STAGING, find_checkpoint, one_per_disk, restore_replaced
 from mriqa.training.checks import check_images, check_leaks
 from mriqa.training.config import EMBEDDED, RunArguments, write_resolved_config
+from mriqa.training.cpu_memory import return_freed_memory
 from mriqa.training.four_bit import four_bit, quantised_device
 from mriqa.training.vision import TOWER_PATTERN, freeze_vision, set_pixel_budget
 
@@ -120,6 +122,8 @@ def evenly_spread(rows: Sequence[RatedImage], limit: int | None) -> list[RatedIm
 
 def load_policy(arguments: RunArguments) -> tuple[PreTrainedModel, ProcessorMixin]:
     """The model to train, on CPU (the Trainer places it) unless in 4 bits, with its processor set up as the arguments say."""
+    if not torch.accelerator.is_available():
+        return_freed_memory()
     quantisation = four_bit(arguments)
     model, processor = load_vlm(
         arguments.model,

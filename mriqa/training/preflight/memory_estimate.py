@@ -5,7 +5,7 @@ Four moments are compared, and the largest is the peak; to weights, reference mo
     rollout     the cache of keys and values, and the logits of the next tokens;
     forward     what all layers keep for backward, the logits, and gradients of earlier micro-batches;
     backward    all gradients, and what one layer keeps;
-    loading     the weights once more, as far as they are read into another type.
+    loading     the weights alone.
 
 What the layers keep is counted (`counted_bytes`); a vision tower's share goes by the formula of `tower_bytes`. Sharding
 (DeepSpeed, FSDP) isn't taken into account.
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 GIB = 2**30
 FLOAT = 4  # bytes: logits are read in float32
 COPIES_OF_LOGITS = 4  # logits, their softmax and the gradients of both
+COPIES_IN_TRL = 9  # the most that TRL's own head holds of a tile, measured; on CPU it reads every position
+TILE = 32768  # entries of the vocabulary that it reads at a time
+OWN_ON_CPU = 120 << 20  # code and objects that a run brings into its process, measured
 COPIES_IN_SAMPLING = 4  # logits in float32, after the processors, their softmax, and the draw's own
 
 
@@ -44,6 +47,7 @@ class MemoryEstimate:
         activations: what forward keeps for backward, at its end.
         logits: of that pass, over the vocabulary.
         cache: keys and values of a rollout.
+        own: what a run brings into its process beside tensors; not known, and 0, beside an accelerator.
         saved_model: what the final model takes on disk.
         moments: the whole memory at each moment that could be the peak, by name.
     """
@@ -55,6 +59,7 @@ class MemoryEstimate:
     activations: int
     logits: int
     cache: int
+    own: int
     saved_model: int
     moments: dict[str, int]
 
@@ -76,6 +81,7 @@ class MemoryEstimate:
             "activations": self.activations,
             "logits": self.logits,
             "key-value cache": self.cache,
+            "process": self.own,
         }
         listed = ", ".join(f"{name} {gib(size)}" for name, size in parts.items() if size)
         return f"{gib(self.peak)} at most, in {self.moment} ({listed})"
@@ -100,29 +106,40 @@ def estimate_memory(shape: ModelShape, passes: PassShape, arguments: RunArgument
     )
     layers = one + (shape.text.num_hidden_layers - 1) * (two - one)
     activations = layers + passes.images * (_tower_bytes(shape, passes, half, checkpointing) + passes.pixels * FLOAT)
-    logits = _logits(shape, passes)
+    logits = _logits(shape, passes, config.use_cpu)
     trained, weights = shape.trained, shape.weights
     reference = weights if getattr(config, "beta", 0) and not arguments.lora_r else 0
     optimiser = 2 * trained
     cache = _cache(shape, passes)
     sampling = COPIES_IN_SAMPLING * passes.sampled * shape.text.vocab_size * FLOAT
     earlier = trained if config.gradient_accumulation_steps > 1 else shape.embedding
-    held = weights + reference + optimiser
+    own = OWN_ON_CPU if config.use_cpu else 0
+    held = own + weights + reference + optimiser
     moments = {
-        "loading": weights + reference,
+        "loading": own + weights + reference,
         "a rollout": held + cache + sampling,
         "the forward pass": held + activations + logits + earlier,
         "the backward pass": held + trained + one + shape.embedding,
     }
     return MemoryEstimate(
-        weights, reference, trained, optimiser, activations, logits, cache, trained if arguments.lora_r else weights, moments
+        weights=weights,
+        reference=reference,
+        trained=trained,
+        optimiser=optimiser,
+        activations=activations,
+        logits=logits,
+        cache=cache,
+        own=own,
+        saved_model=trained if arguments.lora_r else weights,
+        moments=moments,
     )
 
 
-def _logits(shape: ModelShape, passes: PassShape) -> int:
-    positions = passes.rows * passes.read
-    if passes.shared:
-        positions = min(positions, max(1, LOGITS_AT_ONCE // shape.text.vocab_size))
+def _logits(shape: ModelShape, passes: PassShape, on_cpu: bool) -> int:
+    if not passes.shared:
+        positions = passes.rows * (passes.tokens if on_cpu else passes.read)
+        return COPIES_IN_TRL * positions * min(shape.text.vocab_size, TILE) * FLOAT
+    positions = min(passes.rows * passes.read, max(1, LOGITS_AT_ONCE // shape.text.vocab_size))
     return COPIES_OF_LOGITS * positions * shape.text.vocab_size * FLOAT
 
 

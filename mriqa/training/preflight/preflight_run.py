@@ -74,4 +74,4 @@ def look_at(run: PlannedRun, check: Check) -> Finding:
         raise
     except Exception as error:  # a model's or a user's own code: the run would fail in the same place
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        return replace(problem(f"This could not be checked, because it failed: {reason}"), check=check.name)
+        return replace(problem(f"This could not be checked, because it failed: {reason.rstrip('.')}."), check=check.name)
