@@ -59,12 +59,20 @@ class Shape:
 
 WIDE = {"hidden_size": 768, "intermediate_size": 2304, "num_hidden_layers": 8, "vocab_size": 16384}
 DEEP = {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 16, "vocab_size": 32768}
+NO_CHECKPOINTS = {"gradient_checkpointing": False}
+ADAPTER = {"lora_r": 16, "freeze_vision": True}
+EXACT = {"estimator": "exact", "images_per_batch": 8, "per_device_train_batch_size": 48}
 SHAPES = [
-    Shape("full, shared prefix", "qwen3_vl", WIDE, {"per_device_train_batch_size": 24, "beta": 0.0, "gradient_checkpointing": False}),
-    Shape("full, checkpointing, reference", "qwen3_vl", DEEP, {"per_device_train_batch_size": 12, "beta": 0.02, "gradient_checkpointing": True}),
-    Shape("LoRA, prompts repeated", "qwen2_5_vl", WIDE, {"per_device_train_batch_size": 6, "lora_r": 16, "freeze_vision": True, "shared_prefix": False, "gradient_checkpointing": False}),
-    Shape("LoRA, checkpointing, exact", "qwen2_5_vl", DEEP, {"estimator": "exact", "images_per_batch": 8, "lora_r": 64, "freeze_vision": True, "gradient_checkpointing": True}),
-]  # fmt: skip
+    Shape("full, shared prefix", "qwen3_vl", WIDE, {"per_device_train_batch_size": 24, "beta": 0.0} | NO_CHECKPOINTS),
+    Shape("full, checkpoints, reference", "qwen3_vl", DEEP, {"per_device_train_batch_size": 12, "beta": 0.02}),
+    Shape(
+        "LoRA, prompts repeated",
+        "qwen2_5_vl",
+        WIDE,
+        {"per_device_train_batch_size": 6, "shared_prefix": False} | ADAPTER | NO_CHECKPOINTS,
+    ),
+    Shape("LoRA, checkpoints, exact", "qwen2_5_vl", DEEP, EXACT | ADAPTER | {"lora_r": 64}),
+]
 SMALL = {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 4, "vocab_size": 8192}
 
 
@@ -151,7 +159,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     shapes = SHAPES
     if arguments.quick:
-        shapes = [Shape(each.name, each.family, SMALL, each.options, image_tokens=100) for each in (SHAPES[0], SHAPES[2])]
+        shapes = [
+            Shape(each.name, each.family, SMALL, each.options, image_tokens=100) for each in (SHAPES[0], SHAPES[2])
+        ]
     claims = []
     for shape in shapes:
         with tempfile.TemporaryDirectory() as temporary:
@@ -164,9 +174,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         found = {name: size / GIB for name, size in json.loads(ran.stdout.splitlines()[-1]).items()}
         settings = {"family": shape.family, **shape.sizes, **shape.options, "gib": found, **machine()}
-        claims.append(
-            Claim(f"memory/{shape.name}", found["estimated"], found["measured"], "measured", "GiB", settings)
-        )
+        claims.append(Claim(f"memory/{shape.name}", found["estimated"], found["measured"], "measured", "GiB", settings))
         print(f"  {claims[-1]}", flush=True)
     write(claims, arguments.json)
     return 0

@@ -173,9 +173,7 @@ def load_processor(folder: Path, trust_remote_code: bool = False) -> ProcessorMi
     return processor
 
 
-def _load_model(
-    folder: Path, dtype: str | torch.dtype, trust_remote_code: bool, **options: Any
-) -> PreTrainedModel:
+def _load_model(folder: Path, dtype: str | torch.dtype, trust_remote_code: bool, **options: Any) -> PreTrainedModel:
     from transformers import AutoModelForImageTextToText
 
     try:

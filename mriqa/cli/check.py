@@ -22,9 +22,9 @@ def check(
     (`python recipes/mr_grpo.py --help` lists them). Every run makes the same checks before its first update.
 
     It compares the log-probabilities of a few pictures of mixed sizes: alone and in a padded batch, behind a shared
-    prompt and behind their own, as they are sampled (by vLLM, too) and as the update reads them. It counts image tokens,
-    tries the rewards on good and bad answers, looks at scores and digits, tries to write to the output folder, and
-    estimates memory and time.
+    prompt and behind their own, as they are sampled (by vLLM, too) and as the update reads them. It counts image
+    tokens, tries the rewards on good and bad answers, looks at scores and digits, tries to write to the output folder,
+    and estimates memory and time.
 
     [b]Examples[/b]
 

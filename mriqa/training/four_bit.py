@@ -1,4 +1,6 @@
-"""Keep the base model's weights in 4 bits while an adapter trains: QLoRA (Dettmers et al., NeurIPS 2023), by bitsandbytes.
+"""Keep the base model's weights in 4 bits while an adapter trains, by bitsandbytes.
+
+The method is QLoRA (Dettmers et al., NeurIPS 2023).
 
 Weights are NF4 with double quantisation, and each product is computed in `dtype`. The vision tower and the LM head keep
 their precision: they are small beside the rest, and the tower's features are cached where it is frozen.
@@ -31,7 +33,9 @@ def four_bit(arguments: RunArguments) -> BitsAndBytesConfig | None:
     if not arguments.load_in_4bit:
         return None
     if arguments.lora_r == 0:
-        raise SettingsError("load_in_4bit keeps weights that can't be trained: train an adapter beside them, --lora_r 64.")
+        raise SettingsError(
+            "load_in_4bit keeps weights that can't be trained: train an adapter beside them, --lora_r 64."
+        )
     if not torch.cuda.is_available():
         raise SettingsError("load_in_4bit needs a GPU with CUDA, and there is none here: leave out --load_in_4bit.")
     if find_spec("bitsandbytes") is None:

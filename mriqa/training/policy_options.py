@@ -1,4 +1,4 @@
-"""What policy training needs to know beside TRL's options, and what follows from it: rewards, estimator, trainer class."""
+"""What policy training needs to know beside TRL's options, and what follows from it: rewards and trainer class."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def evenly_spread(rows: Sequence[RatedImage], limit: int | None) -> list[RatedIm
 
 
 def load_policy(arguments: RunArguments) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """The model to train, on CPU (the Trainer places it) unless in 4 bits, with its processor set up as the arguments say."""
+    """The model to train, on CPU unless in 4 bits (the Trainer places it), and its processor, as the arguments say."""
     if not torch.accelerator.is_available():
         return_freed_memory()
     quantisation = four_bit(arguments)

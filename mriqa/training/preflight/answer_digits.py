@@ -18,6 +18,10 @@ def check_answer_digits(run: PlannedRun) -> Finding:
     try:
         tree = ScoreTree.build(tokenizer, run.answer_format, prompt_text(run.processor, run.answer_format))
     except ScoreTreeError as error:
-        cure = "use --estimator sampled and --val_readout greedy" if run.estimator == "exact" else "set --val_readout greedy"
+        cure = (
+            "use --estimator sampled and --val_readout greedy"
+            if run.estimator == "exact"
+            else "set --val_readout greedy"
+        )
         return problem(f"The digits of a score are no single tokens here: an exact score {error}; {cure}.")
     return passed(f"{len(tree.values_S)} scores, each of {tree.score_ids_SD.shape[1]} single-character tokens.")

@@ -1,8 +1,8 @@
 """Bytes that a forward and a backward pass hold at once, counted on tensors without values.
 
-`FakeTensorMode` runs a module's own code on shapes only, so nothing has to be known about an architecture: normalisation,
-grouped heads, adapters, mixed precision and checkpointing cost what their code makes of them. One layer and two are
-counted; the others are like the second.
+`FakeTensorMode` runs a module's own code on shapes only, so nothing has to be known about an architecture:
+normalisation, grouped heads, adapters, mixed precision and checkpointing cost what their code makes of them. One layer
+and two are counted; the others are like the second.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Whether each prompt holds as many image tokens as its picture has features, in training and in a rollout.
 
-TRL #6294: image tokens that were expanded already are expanded again. TRL #5785: the field that says which tokens are of
-an image is padded on the other side than the tokens, so that it marks text.
+TRL #6294: image tokens that were expanded already are expanded again. TRL #5785: the field that says which tokens are
+of an image is padded on the other side than the tokens, so that it marks text.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ def check_image_tokens(run: PlannedRun) -> Finding:
         features = (grids.prod(-1) // merge**2).tolist()
         if features != together:
             return problem(
-                f"Pictures have {_listed(features)} features, but {_listed(together)} image tokens stand in their "
-                "prompts, as if these had been expanded twice (TRL #6294): the processor has to be mended first."
+                f"Pictures have {_listed(features)} features, but {_listed(together)} image tokens stand in "
+                "their prompts, as if these had been expanded twice (TRL #6294): the processor has to be mended first."
             )
     types = batch.get("mm_token_type_ids")
     if types is not None and not torch.equal(types == 1, batch["input_ids"] == token):
         return problem(
-            "mm_token_type_ids marks other tokens than the image's in a padded batch, as where it is padded on the "
-            "other side (TRL #5785), so shorter prompts would be read without their picture: pad both on the left."
+            "mm_token_type_ids marks other tokens than the image's in a padded batch, as where it is padded on "
+            "the other side (TRL #5785), so shorter prompts would be read without their picture: pad both on the left."
         )
     if isinstance(trainer, ScoreGRPOTrainer):
         conversations = _conversations(run)
@@ -51,8 +51,8 @@ def check_image_tokens(run: PlannedRun) -> Finding:
         in_rollout = [row.count(token) for row in ids]
         if in_rollout != together:
             return problem(
-                f"A rollout's prompts hold {_listed(in_rollout)} image tokens, where training reads {_listed(together)} "
-                "(TRL #6294): policy and rollout would see different prompts, so training can't go right."
+                f"A rollout's prompts hold {_listed(in_rollout)} image tokens, where training reads "
+                f"{_listed(together)} (TRL #6294): policy and rollout would see different prompts."
             )
         if trainer.use_vllm and trainer.vllm_mode == "colocate":
             one_token_per_image(ids, images, token)  # refuses prompts that vLLM would expand wrongly

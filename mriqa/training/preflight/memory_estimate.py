@@ -99,9 +99,7 @@ def estimate_memory(shape: ModelShape, passes: PassShape, arguments: RunArgument
     half = torch.bfloat16 if config.bf16 else torch.float16 if config.fp16 else None
     checkpointing = bool(config.gradient_checkpointing)
     one, two = (
-        language_model_bytes(
-            shape, layers, passes.rows, passes.tokens, checkpointing=checkpointing, autocast=half
-        )
+        language_model_bytes(shape, layers, passes.rows, passes.tokens, checkpointing=checkpointing, autocast=half)
         for layers in (1, 2)
     )
     layers = one + (shape.text.num_hidden_layers - 1) * (two - one)

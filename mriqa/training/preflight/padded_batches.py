@@ -29,11 +29,16 @@ def check_padded_batches(run: PlannedRun) -> Finding:
         return own_log_probs(trainer.model, prompts, answer_C.to(trainer.accelerator.device).expand(len(rows), -1))
 
     with quiet_passes(trainer):
-        apart, limit = disagreement(torch.cat([read([row]) for row in run.samples]), read(run.samples)), limit_of(trainer)
+        apart, limit = (
+            disagreement(torch.cat([read([row]) for row in run.samples]), read(run.samples)),
+            limit_of(trainer),
+        )
     if apart > limit:
         return problem(
-            f"Log-probabilities of an answer differ by {apart:.2g} between a picture alone and in a padded batch, where "
-            f"rounding explains {limit:g}, so padding corrupts what the model sees (as in TRL #5785): give it pictures "
-            "of one size, or another release of transformers."
+            f"Log-probabilities of an answer differ by {apart:.2g} between a picture alone and in a padded batch, "
+            f"where rounding explains {limit:g}, so padding corrupts what the model sees (as in TRL #5785): give it "
+            "pictures of one size, or another release of transformers."
         )
-    return passed(f"{len(run.samples)} pictures of mixed sizes, alone and in a batch: within {apart:.1g} of each other.")
+    return passed(
+        f"{len(run.samples)} pictures of mixed sizes, alone and in a batch: within {apart:.1g} of each other."
+    )

@@ -42,7 +42,8 @@ def check_shared_prefix(run: PlannedRun) -> Finding:
     with quiet_passes(trainer):
         suffix = Suffix.chains(answers_NGC, torch.ones_like(answers_NGC))
         shared_NK, _ = suffix_log_probs(trainer.model, prompts, suffix)
-        own_NGC = torch.stack([own_log_probs(trainer.model, prompts, ids_C.expand(len(run.samples), -1)) for ids_C in answers_GC], 1)  # fmt: skip
+        own = [own_log_probs(trainer.model, prompts, ids_C.expand(len(run.samples), -1)) for ids_C in answers_GC]
+        own_NGC = torch.stack(own, dim=1)
         apart, limit = disagreement(shared_NK.view_as(own_NGC), own_NGC), limit_of(trainer)
     if apart > limit:
         return problem(

@@ -61,7 +61,9 @@ class Preflight:
         if not everywhere:
             return
         if PartialState().is_main_process:
-            print_table([finding for finding in self.findings if finding not in everywhere] + everywhere, Console(stderr=True))
+            print_table(
+                [finding for finding in self.findings if finding not in everywhere] + everywhere, Console(stderr=True)
+            )
         if self.mode == "refuse":
             raise PreflightError(everywhere)
 
@@ -74,4 +76,6 @@ def look_at(run: PlannedRun, check: Check) -> Finding:
         raise
     except Exception as error:  # a model's or a user's own code: the run would fail in the same place
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        return replace(problem(f"This could not be checked, because it failed: {reason.rstrip('.')}."), check=check.name)
+        return replace(
+            problem(f"This could not be checked, because it failed: {reason.rstrip('.')}."), check=check.name
+        )

@@ -1,8 +1,8 @@
 """Whether a rollout and the update give the same completion the same probability, be it sampled here or by vLLM.
 
-What differs here is what the ratio of policy optimisation takes for a change of the policy. An engine that reads another
-prompt (TRL #6294: image tokens expanded twice; #6401: pictures cut up differently in colocate mode), or that has other
-weights than the policy, shows in nothing else.
+What differs here is what the ratio of policy optimisation takes for a change of the policy. An engine that reads
+another prompt (TRL #6294: image tokens expanded twice; #6401: pictures cut up differently in colocate mode), or that
+has other weights than the policy, shows in nothing else.
 
 Legend: R rows, two for each sample; P prompt tokens, C completion tokens, V vocabulary.
 """
@@ -26,6 +26,14 @@ from mriqa.training.preflight.planned_run import PlannedRun
 LENGTH = 8  # tokens sampled here; an engine samples as many as in training
 EACH = 2  # completions of a prompt
 LIMIT_OF_ENGINE = 0.1  # vLLM's kernels are others than the policy's
+
+BY_ENGINE = (
+    "it reads another prompt (image tokens expanded twice, TRL #6294, or pictures cut up differently in colocate mode, "
+    "#6401) or has other weights than the policy: leave out --use_vllm, or try --vllm_mode server"
+)
+BY_OURSELVES = (
+    "they don't see the same prompt or the same weights: try --shared_prefix false, and another release of transformers"
+)
 
 
 class Recorder(LogitsProcessor):
@@ -70,16 +78,10 @@ def check_rollout(run: PlannedRun) -> Finding:
     limit = max(LIMIT_OF_ENGINE, limit_of(trainer)) if trainer.use_vllm else limit_of(trainer)
     engine = "vLLM" if trainer.use_vllm else "The rollout"
     if apart > limit:
-        cause = (
-            "it reads another prompt (image tokens expanded twice, TRL #6294, or pictures cut up differently in colocate "
-            "mode, #6401) or has other weights than the policy: leave out --use_vllm, or try --vllm_mode server"
-            if trainer.use_vllm
-            else "they don't see the same prompt or the same weights: try --shared_prefix false, and another release of "
-            "transformers"
-        )
+        cause = BY_ENGINE if trainer.use_vllm else BY_OURSELVES
         return problem(
-            f"{engine} gives its own completions log-probabilities that differ by {apart:.2g} from those that the update "
-            f"reads, where rounding explains {limit:g}, so {cause}."
+            f"{engine} gives its own completions log-probabilities that differ by {apart:.2g} from those that the "
+            f"update reads, where rounding explains {limit:g}, so {cause}."
         )
     return passed(f"{engine} and update agree on {len(completions)} completions: within {apart:.1g} of each other.")
 
@@ -124,7 +126,9 @@ def _as_trained(trainer: Any, once: PromptsOnce, completions: list[list[int]]) -
     longest = max(map(len, completions))
     pad = trainer.processor.tokenizer.pad_token_id
     ids_RC = torch.tensor([ids + [pad] * (longest - len(ids)) for ids in completions], device=prompt_RP.device)
-    mask_RC = torch.tensor([[1] * len(ids) + [0] * (longest - len(ids)) for ids in completions], device=prompt_RP.device)
+    mask_RC = torch.tensor(
+        [[1] * len(ids) + [0] * (longest - len(ids)) for ids in completions], device=prompt_RP.device
+    )
     fields = dict(once())
     for name in ("mm_token_type_ids", "token_type_ids"):
         if fields.get(name) is not None:

@@ -1,8 +1,8 @@
 """How long an update takes, roughly: its operations over the speed at which this device multiplies matrices.
 
-A token costs two operations a weight forward and twice as many backward (Kaplan et al., "Scaling Laws for Neural Language
-Models", 2020, section 2.1); weights that aren't trained need no gradient of their own, and checkpointed layers run
-forward once more. A step of sampling reads all weights for a few tokens, so there the memory's speed counts as well.
+A token costs two operations a weight forward and twice as many backward (Kaplan et al., "Scaling Laws for Neural
+Language Models", 2020, section 2.1); weights that aren't trained need no gradient of their own, and checkpointed layers
+run forward once more. A step of sampling reads all weights for a few tokens, so there the memory's speed counts too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ def seconds_of_update(shape: ModelShape, passes: PassShape, config: Any) -> floa
     merged = 2 * tower * passes.patches  # of one picture
     share = shape.trained / max(1, shape.weights)
     forward = 2 * text * passes.rows * passes.tokens + merged * passes.images
-    backward = forward * (1 + min(1.0, share)) if shape.tower_trained else 2 * text * passes.rows * passes.tokens * (1 + share)
+    backward = (
+        forward * (1 + min(1.0, share)) if shape.tower_trained else 2 * text * passes.rows * passes.tokens * (1 + share)
+    )
     if config.gradient_checkpointing:
         backward += forward
     micro_batches = config.gradient_accumulation_steps
@@ -47,7 +49,10 @@ def device_speed(config: Any) -> tuple[float, float]:
     """Operations a second of a matrix product, and bytes a second of a matrix times a vector, on this device."""
     device = torch.device("cuda" if torch.cuda.is_available() and not config.use_cpu else "cpu")
     dtype = torch.bfloat16 if config.bf16 else torch.float32
-    matrix, vector = torch.ones(SIDE, SIDE, device=device, dtype=dtype), torch.ones(16 * SIDE, device=device, dtype=dtype)
+    matrix, vector = (
+        torch.ones(SIDE, SIDE, device=device, dtype=dtype),
+        torch.ones(16 * SIDE, device=device, dtype=dtype),
+    )
     tall = torch.ones(16 * SIDE, SIDE, device=device, dtype=dtype)
     product = _seconds(lambda: matrix @ matrix, device)
     reading = _seconds(lambda: vector @ tall, device)
