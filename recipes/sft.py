@@ -115,6 +115,7 @@ def train(arguments: SFTArguments, config: ScoreSFTConfig) -> TrainingResult:
 def warm_start(arguments: RunArguments, run: Path) -> TrainingResult:
     """Train the embedded model that `arguments` describe by configs/tiny_sft.yaml, in the folder `run`."""
     options = ["--embedded_dir", arguments.embedded_dir, "--output_dir", str(run), "--overwrite"]
+    options += ["--preflight", arguments.preflight]
     options += ["--photos", arguments.photos] if arguments.photos else []
     options += ["--embedded_images", str(arguments.embedded_images)] if arguments.embedded_images else []
     options += ["--embedded_distortions", *arguments.embedded_distortions] if arguments.embedded_distortions else []

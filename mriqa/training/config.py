@@ -153,6 +153,8 @@ class RunArguments:
     overwrite: bool = field(default=False, metadata={"help": "Delete the results of an earlier run in output_dir."})
 
     def __post_init__(self) -> None:
+        if self.preflight is False:  # what YAML makes of the word off
+            self.preflight = "off"
         if isinstance(self.lora_target_modules, str):  # one name in a YAML file
             self.lora_target_modules = [self.lora_target_modules]
 

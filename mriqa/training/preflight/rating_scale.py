@@ -27,9 +27,9 @@ def check_rating_scale(run: PlannedRun) -> Finding:
         low, high = min(row.mos for row in rows), max(row.mos for row in rows)
         if len(rows) >= FEWEST and high - low < NARROWEST:
             return problem(
-                f"The {len(rows)} scores of {name} lie between {low:.2f} and {high:.2f} once converted to 1..5, so "
-                f"their scale is probably not the one declared ({declared or '1..5'}): set --scale to the one that the file "
-                "is on."
+                f"The {len(rows)} scores of {name} lie between {low:.2f} and {high:.2f} once converted, so "
+                f"their scale is probably not the one declared ({declared or '1..5'}): set --scale to the "
+                "one that the file is on."
             )
         wide = [row for row in rows if row.std is not None and row.std > WIDEST_STD]
         if wide:
