@@ -48,11 +48,13 @@ def load_vlm(
     dtype: str | torch.dtype = "auto",
     device: str | torch.device | None = None,
     trust_remote_code: bool = False,
+    quantisation: Any = None,
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
     """The model in eval mode on `device` and its processor, from a folder or a hub repository (image-text-to-text).
 
     A folder that holds a PEFT adapter loads its base model and merges the adapter into it. `device=None` takes the
     accelerator where there is one. `dtype="auto"` is float32 on CPU and the checkpoint's own type elsewhere.
+    `quantisation` is a `transformers.BitsAndBytesConfig`, for models without an adapter on a CUDA device.
     Raises ModelError where there is no such model, or where its weights are missing, incomplete or not safetensors.
     """
     from mriqa.embedded import register
@@ -61,12 +63,16 @@ def load_vlm(
     device = usable_device(device)
     folder = model_folder(path)
     if (folder / ADAPTER_FILE).is_file():
+        if quantisation is not None:
+            raise ModelError(f"{path} is an adapter, which can't be merged into 4-bit weights: name its base model.")
         return _load_adapter(folder, dtype, device, trust_remote_code)
 
     resolved_dtype = "float32" if dtype == "auto" and device.type == "cpu" else dtype
-    model = _load_model(folder, resolved_dtype, trust_remote_code)
+    quantised = {} if quantisation is None else {"quantization_config": quantisation, "device_map": {"": device}}
+    model = _load_model(folder, resolved_dtype, trust_remote_code, **quantised)
     processor = load_processor(folder, trust_remote_code)
-    model.to(device)  # type: ignore[arg-type]  # its decorator hides that it takes a device
+    if quantisation is None:  # such a model is placed as it is loaded
+        model.to(device)  # type: ignore[arg-type]  # its decorator hides that it takes a device
     return model.eval(), processor
 
 
@@ -169,7 +175,7 @@ def load_processor(folder: Path, trust_remote_code: bool = False) -> ProcessorMi
     return processor
 
 
-def _load_model(folder: Path, dtype: str | torch.dtype, trust_remote_code: bool) -> PreTrainedModel:
+def _load_model(folder: Path, dtype: str | torch.dtype, trust_remote_code: bool, **options: Any) -> PreTrainedModel:
     from transformers import AutoModelForImageTextToText
 
     try:
@@ -179,6 +185,7 @@ def _load_model(folder: Path, dtype: str | torch.dtype, trust_remote_code: bool)
             trust_remote_code=trust_remote_code,
             use_safetensors=True,
             output_loading_info=True,
+            **options,
         )
     except Exception as error:  # as above
         raise ModelError(_why_not(folder, "model", error)) from error

@@ -10,6 +10,9 @@ images, where generation_batch_size = per_device_train_batch_size × steps_per_g
 `--comparison global` compares all of them, `local` (as published) those of each process. Every option below can stand
 in the YAML file given by --config, and the command line overrides it.
 
+Before the first update a pre-flight looks at data, memory and log-probabilities, and refuses a run with a problem;
+`mriqa check` shows it alone, `--preflight off` leaves it out.
+
 The run writes to output_dir: model/ (the best by validation SRCC, for `mriqa score --model`), checkpoint-N/,
 training_log.json and resolved_config.yaml, which repeats the run.
 """
@@ -19,24 +22,21 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from sft import warm_start
 
-import mriqa.reward
-from mriqa.answers import AnswerFormat
 from mriqa.errors import SettingsError
-from mriqa.policy.exact import ExactScoreTrainer, check_exact, images_per_batch
-from mriqa.policy.run_trainer import RunTrainer
-from mriqa.policy.trainer import ScoreGRPOTrainer
-from mriqa.training.checks import check_rewards, check_rollout_size, check_set_size
-from mriqa.training.config import RunArguments, ScoreGRPOConfig, parse_options
+from mriqa.training.checks import check_rewards
+from mriqa.training.config import ScoreGRPOConfig, parse_options
 from mriqa.training.launching import exit_code, parse
-from mriqa.training.mixing import MixArguments, open_mix
-from mriqa.training.policy_head import AuxiliaryArguments, auxiliary_on, check_aux
+from mriqa.training.mixing import open_mix
+from mriqa.training.policy_head import auxiliary_on, check_aux
+from mriqa.training.policy_options import MRGRPOArguments, choose_estimator, load_rewards
+from mriqa.training.preflight.planned_run import PlannedRun
+from mriqa.training.preflight.preflight_run import Preflight
 from mriqa.training.runs import (
     TrainingResult,
     close_run,
@@ -52,40 +52,6 @@ from mriqa.training.runs import (
 from mriqa.training.training_progress import show_progress
 from mriqa.training.training_sets import policy_dataset
 from mriqa.training.validating import validation_on
-
-
-@dataclass
-class MRGRPOArguments(MixArguments, AuxiliaryArguments, RunArguments):
-    """What MR-GRPO needs to know beside TRL's options."""
-
-    reward: list[str] = field(
-        default_factory=lambda: ["margin"],
-        metadata={
-            "help": "Reward functions, summed: margin, ranking, regression, format, or a function of your own as "
-            "path/to/file.py:function. Weigh them with --reward_weights."
-        },
-    )
-    reward_options: str | None = field(
-        default=None,
-        metadata={"help": 'Options by reward, a mapping in YAML or JSON here: \'{"margin": {"scale": "sigma"}}\'.'},
-    )
-    comparison: str = field(
-        default="global",
-        metadata={"help": "Compare the images of the whole rollout ('global') or of each process ('local')."},
-    )
-
-    estimator: str = field(
-        default="sampled",
-        metadata={
-            "help": "'sampled' answers, G an image (GRPO), or the 'exact' expectation of the reward over all scores, "
-            "for prompt modes without thinking; images_per_batch then says how many images a batch holds."
-        },
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if isinstance(self.reward, str):  # one name in a YAML file
-            self.reward = [self.reward]
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> tuple[MRGRPOArguments, ScoreGRPOConfig]:
@@ -122,6 +88,10 @@ def train(arguments: MRGRPOArguments, config: ScoreGRPOConfig) -> TrainingResult
     rewards = load_rewards(arguments.reward, reward_options, answer_format)
     trainer_class, judging = choose_estimator(arguments, rewards, config, len(train_rows))
     validation = validation_on(val_rows, answer_format, arguments)
+    preflight = Preflight(
+        PlannedRun(arguments, config, train_rows, answer_format, estimator=arguments.estimator, rewards=rewards)
+    )
+    preflight.before_loading()
     checkpoint = open_run(arguments, config)
 
     # Model, trainer, training.
@@ -140,48 +110,12 @@ def train(arguments: MRGRPOArguments, config: ScoreGRPOConfig) -> TrainingResult
         auxiliary=auxiliary_on(arguments, config, model, train_rows),
         **judging,
     )
+    preflight.before_training(trainer)
     if mix:
         mix.attach(trainer, checkpoint)
     show_progress(trainer)
     trainer.train(resume_from_checkpoint=checkpoint)
     return close_run(trainer, config, started)
-
-
-def load_rewards(
-    names: Sequence[str], options: dict[str, dict[str, object]], answer_format: AnswerFormat
-) -> list[mriqa.reward.Reward]:
-    """The reward functions by name, which read answers the way the model is asked to write them."""
-    common: dict[str, Any] = {"answer_format": answer_format}
-    return [mriqa.reward.load(name, **{**common, **options.get(name, {})}) for name in names]
-
-
-def choose_estimator(
-    arguments: MRGRPOArguments, rewards: Sequence[mriqa.reward.Reward], config: ScoreGRPOConfig, images: int
-) -> tuple[type[RunTrainer], dict[str, Any]]:
-    """The trainer class of an estimator and how it judges. Raises SettingsError for batches that teach it nothing."""
-    processes, steps = config.world_size, config.steps_per_generation or 1
-    if arguments.estimator == "sampled":
-        check_rollout_size(
-            images=images,
-            num_generations=config.num_generations or 0,
-            per_device_batch=config.per_device_train_batch_size,
-            steps_per_generation=steps,
-            processes=processes,
-            comparison=arguments.comparison,
-        )
-        return ScoreGRPOTrainer, {"reward_funcs": list(rewards)}
-    if arguments.estimator != "exact":
-        raise SettingsError(f'estimator is "sampled" or "exact", not "{arguments.estimator}".')
-    check_exact(config)
-    config.images_per_batch = images_per_batch(config)
-    check_set_size(
-        images=images,
-        images_per_batch=config.images_per_batch,
-        steps_per_generation=steps,
-        processes=processes,
-        comparison=arguments.comparison,
-    )
-    return ExactScoreTrainer, {"reward_table": mriqa.reward.reward_table(rewards, config.reward_weights)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -24,6 +24,8 @@ from mriqa.errors import SettingsError
 from mriqa.policy.run_trainer import ScoreSFTTrainer
 from mriqa.training.config import RunArguments, ScoreSFTConfig
 from mriqa.training.launching import exit_code, parse
+from mriqa.training.preflight.planned_run import PlannedRun
+from mriqa.training.preflight.preflight_run import Preflight
 from mriqa.training.runs import (
     TrainingResult,
     close_run,
@@ -86,6 +88,8 @@ def train(arguments: SFTArguments, config: ScoreSFTConfig) -> TrainingResult:
         )
     answer_format = read_format(arguments)
     validation = validation_on(val_rows, answer_format, arguments)
+    preflight = Preflight(PlannedRun(arguments, config, train_rows, answer_format, estimator="supervised"))
+    preflight.before_loading()
     checkpoint = open_run(arguments, config)
 
     model, processor = load_policy(arguments)
@@ -102,6 +106,7 @@ def train(arguments: SFTArguments, config: ScoreSFTConfig) -> TrainingResult:
         validation=validation,
         views=saved_views(arguments),
     )
+    preflight.before_training(trainer)
     show_progress(trainer)
     trainer.train(resume_from_checkpoint=checkpoint)
     return close_run(trainer, config, started)
@@ -110,6 +115,7 @@ def train(arguments: SFTArguments, config: ScoreSFTConfig) -> TrainingResult:
 def warm_start(arguments: RunArguments, run: Path) -> TrainingResult:
     """Train the embedded model that `arguments` describe by configs/tiny_sft.yaml, in the folder `run`."""
     options = ["--embedded_dir", arguments.embedded_dir, "--output_dir", str(run), "--overwrite"]
+    options += ["--preflight", arguments.preflight]
     options += ["--photos", arguments.photos] if arguments.photos else []
     options += ["--embedded_images", str(arguments.embedded_images)] if arguments.embedded_images else []
     options += ["--embedded_distortions", *arguments.embedded_distortions] if arguments.embedded_distortions else []

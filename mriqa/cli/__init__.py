@@ -12,6 +12,7 @@ import typer
 
 from mriqa import __version__
 from mriqa.cli.card import card
+from mriqa.cli.check import check
 from mriqa.cli.data_sets import data
 from mriqa.cli.demo_page import demo
 from mriqa.cli.duel import gmad
@@ -66,6 +67,7 @@ app.command()(gmad)
 app.command()(stability)
 app.add_typer(data, name="data")
 app.command("audit")(audit_manifests)
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(check)
 app.command()(select)
 app.command()(serve)
 app.command()(demo)

@@ -97,6 +97,20 @@ class RunArguments:
     lora_target_modules: list[str] = field(
         default_factory=lambda: ["all-linear"], metadata={"help": "Modules that get LoRA adapters, by name."}
     )
+    load_in_4bit: bool = field(
+        default=False,
+        metadata={
+            "help": "With LoRA on CUDA: keep the base model's linear layers in 4 bits (QLoRA, by bitsandbytes), which "
+            "takes a quarter of bfloat16's memory; needs pip install 'mriqa[quantised]'."
+        },
+    )
+    preflight: Literal["refuse", "warn", "off"] = field(
+        default="refuse",
+        metadata={
+            "help": "Look at the run before its first update (`mriqa check`): 'refuse' it where a problem is found, "
+            "'warn' and go on, or don't look ('off')."
+        },
+    )
     leaks: Literal["refuse", "allow"] = field(
         default="refuse",
         metadata={
@@ -139,6 +153,8 @@ class RunArguments:
     overwrite: bool = field(default=False, metadata={"help": "Delete the results of an earlier run in output_dir."})
 
     def __post_init__(self) -> None:
+        if self.preflight is False:  # what YAML makes of the word off
+            self.preflight = "off"
         if isinstance(self.lora_target_modules, str):  # one name in a YAML file
             self.lora_target_modules = [self.lora_target_modules]
 

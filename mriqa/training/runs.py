@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from accelerate import PartialState
 
 from mriqa.answers import AnswerFormat, AnswerFormatError, load_format
@@ -22,6 +23,8 @@ from mriqa.models import load_scoring_settings, load_vlm
 from mriqa.policy.checkpoints import REPLACED, STAGING, find_checkpoint, one_per_disk, restore_replaced
 from mriqa.training.checks import check_images, check_leaks
 from mriqa.training.config import EMBEDDED, RunArguments, write_resolved_config
+from mriqa.training.cpu_memory import return_freed_memory
+from mriqa.training.four_bit import four_bit, quantised_device
 from mriqa.training.vision import TOWER_PATTERN, freeze_vision, set_pixel_budget
 
 if TYPE_CHECKING:
@@ -118,9 +121,16 @@ def evenly_spread(rows: Sequence[RatedImage], limit: int | None) -> list[RatedIm
 
 
 def load_policy(arguments: RunArguments) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """The model to train, on CPU (the Trainer places it), with its processor set up as the arguments say."""
+    """The model to train, on CPU unless in 4 bits (the Trainer places it), and its processor, as the arguments say."""
+    if not torch.accelerator.is_available():
+        return_freed_memory()
+    quantisation = four_bit(arguments)
     model, processor = load_vlm(
-        arguments.model, dtype=arguments.dtype, device="cpu", trust_remote_code=arguments.allow_remote_code
+        arguments.model,
+        dtype=arguments.dtype,
+        device=quantised_device() if quantisation else "cpu",
+        trust_remote_code=arguments.allow_remote_code,
+        quantisation=quantisation,
     )
     processor.tokenizer.padding_side = "left"  # type: ignore[attr-defined]  # set by subclasses
     set_pixel_budget(processor, arguments.min_pixels, arguments.max_pixels)

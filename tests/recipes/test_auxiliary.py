@@ -27,6 +27,7 @@ def options(tiny_model: Path, manifest: Path, output: Path, *more: str) -> list[
         "max_steps": 3,
         "learning_rate": 1e-2,
         "gradient_checkpointing": False,
+        "preflight": "off",
         "beta": 0.0,
         "eval_strategy": "no",
         "save_strategy": "no",

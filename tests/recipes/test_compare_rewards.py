@@ -14,7 +14,7 @@ def test_runs_every_reward_from_one_start_and_resumes(tiny_model: Path, manifest
     config.write_text(
         f"model: {tiny_model}\ntrain_manifest: {manifest}\nnum_generations: 2\nper_device_train_batch_size: 8\n"
         "max_completion_length: 4\nmax_steps: 1\neval_strategy: 'no'\nsave_strategy: 'no'\n"
-        "load_best_model_at_end: false\ngradient_checkpointing: false\n"
+        "load_best_model_at_end: false\ngradient_checkpointing: false\npreflight: off\n"
     )
     output = tmp_path / "out"
     options = ["--config", str(config), "--test_manifest", str(manifest), "--output", str(output), "--seeds", "0"]

@@ -52,7 +52,8 @@ def options(tiny_model: Path, tmp_path: Path) -> list[str]:
     return [
         "--model", str(tiny_model), "--output_dir", str(tmp_path / "run"), "--feature_cache", str(tmp_path / "cache"),
         "--per_device_train_batch_size", "4", "--num_generations", "2", "--max_completion_length", "4",
-        "--gradient_checkpointing", "false", "--beta", "0", "--learning_rate", "1e-2", "--save_steps", "2",
+        "--gradient_checkpointing", "false", "--preflight", "off",
+        "--beta", "0", "--learning_rate", "1e-2", "--save_steps", "2",
         "--eval_steps", "2",
         "--num_train_epochs", "4", "--lr_scheduler_type", "constant",
     ]  # fmt: skip

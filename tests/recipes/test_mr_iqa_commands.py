@@ -26,7 +26,7 @@ LAUNCH = ["accelerate", "launch", "--config_file", "recipes/configs/accelerate/z
 OTHERS = ["spaq", "livec", "agiqa3k", "kadid10k", "csiq"]
 MINIATURE = {
     "prepare": "--allow-partial",
-    "train": "--max_steps 2 --max_completion_length 4 --dtype float32 --gradient_checkpointing false "
+    "train": "--max_steps 2 --max_completion_length 4 --dtype float32 --gradient_checkpointing false --preflight off "
     "--eval_strategy no --eval_on_start false",
     "eval": "--device cpu",
 }

@@ -16,6 +16,7 @@ QUICK = [
     "--max_steps", "2",
     "--per_device_train_batch_size", "4",
     "--gradient_checkpointing", "false",
+    "--preflight", "off",  # its own tests run it
     "--eval_steps", "1",
     "--save_steps", "1",
 ]  # fmt: skip

@@ -56,6 +56,7 @@ def options(rows: list, tmp_path: Path) -> list[str]:
         "max_steps": 14,
         "max_completion_length": 4,
         "gradient_checkpointing": False,
+        "preflight": "off",
         "beta": 0.02,
         "learning_rate": 3e-3,
         "lr_scheduler_type": "cosine",
