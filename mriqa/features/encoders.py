@@ -9,8 +9,9 @@ from pathlib import Path
 
 from mriqa.features.encoder import Encoder, FeatureError, callable_encoder
 
-ENCODERS = ("lite0", "lite0_quality", "brisque", "resnet50", "swin_b")
 TIMM_NAMES = {"resnet50": "resnet50", "swin_b": "swin_base_patch4_window7_224"}
+LAST_STAGES = {"lite0_stage4": "lite0", "resnet50_pooled": "resnet50", "swin_b_stage4": "swin_b"}
+ENCODERS = ("lite0", "lite0_quality", "brisque", *TIMM_NAMES, *LAST_STAGES)
 
 
 def load_encoder(name: str, device: str | None = None) -> Encoder:
@@ -36,12 +37,15 @@ def load_encoder(name: str, device: str | None = None) -> Encoder:
         return brisque_encoder()
     from mriqa.features import convolutional
 
+    last_only = name in LAST_STAGES
+    name = LAST_STAGES.get(name, name)
     if name == "lite0":
-        return convolutional.lite_encoder(device)
+        return convolutional.lite_encoder(device, last_only)
     if name == "lite0_quality":
         return convolutional.lite_quality_encoder(device)
     if name in TIMM_NAMES or name.startswith("timm:"):
-        return convolutional.timm_encoder(TIMM_NAMES.get(name) or name.removeprefix("timm:"), device=device)
+        architecture = TIMM_NAMES.get(name) or name.removeprefix("timm:")
+        return convolutional.timm_encoder(architecture, device=device, last_only=last_only)
     if name.startswith("vlm:"):
         from mriqa.features.vlm import load_vlm_encoder
 
