@@ -119,7 +119,7 @@ class CoresetArguments:
     def selector_options(self) -> dict[str, dict[str, Any]]:
         """Options of each selector that has any. SettingsError for those of unknown selectors."""
         options: dict[str, dict[str, Any]] = {}
-        for key, value in by_name("option", self.option, yaml.safe_load).items():
+        for key, value in by_name("option", self.option, _as_yaml).items():
             selector, dot, name = key.partition(".")
             check_choice("selector", selector, SELECTORS, SettingsError)
             if not dot:
@@ -266,7 +266,16 @@ def table(values: dict[str, dict[float, list[float]]], whole: Sequence[float], m
     return "\n".join(lines) + "\n"
 
 
+def _as_yaml(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(text) from error
+
+
 def _shown(values: Sequence[float]) -> str:
+    if any(math.isnan(value) for value in values):
+        return "–"  # a correlation with predictions that are all the same
     spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):.3f}{spread}"
 

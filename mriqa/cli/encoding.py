@@ -15,8 +15,8 @@ ContentEncoder = Annotated[
     str,
     typer.Option(
         "--encoder",
-        help="Features: lite0, resnet50, resnet50_pooled, swin_b, swin_b_stage4, timm:NAME, vlm:FOLDER, shamisa:FOLDER "
-        "or FILE.py:FUNCTION.",
+        help="Features: lite0, resnet50, resnet50_pooled, swin_b, swin_b_stage4, timm:NAME, vlm:FOLDER, levels:FOLDER, "
+        "shamisa:FOLDER or FILE.py:FUNCTION.",
     ),
 ]
 Cache = Annotated[Path, typer.Option(help="Folder where features are kept, so that the next run takes seconds.")]

@@ -15,6 +15,7 @@
 | `lite0_stage4`     | EfficientNet-Lite0, the last stage averaged alone                     | 320   | installed  |
 | `timm:NAME`        | any timm model that gives feature maps, in the same way               |       | downloaded |
 | `vlm:FOLDER`       | what the language model of a VLM is shown of the picture, averaged    |       | its own    |
+| `levels:FOLDER`    | logits of five quality levels, from the model's distribution of scores| 5     | its own    |
 | `shamisa:FOLDER`   | what recipes/shamisa.py learned, of five crops at full and half size  |       | its own    |
 | `FILE.py:FUNCTION` | a function of your own: a list of RGB pictures to an array (B, D)     |       |            |
 """

@@ -18,7 +18,7 @@ def load_encoder(name: str, device: str | None = None) -> Encoder:
     """The encoder of that name.
 
     Args:
-        name: one of `ENCODERS`, "timm:NAME", "vlm:FOLDER" or "shamisa:FOLDER" (or hub names), or
+        name: one of `ENCODERS`, "timm:NAME", "vlm:FOLDER", "levels:FOLDER" or "shamisa:FOLDER" (or hub names), or
             "path/to/file.py:function".
         device: of the computation; the accelerator if there is one.
 
@@ -26,6 +26,7 @@ def load_encoder(name: str, device: str | None = None) -> Encoder:
         FeatureError: there is no such encoder, or its weights can't be had.
         ModelError: there is no such vision-language model.
         PretrainError: there is no such pretrained encoder.
+        ReadoutError: the model of "levels:" has no distribution over scores.
 
     Example:
         >>> load_encoder("lite0").name
@@ -54,12 +55,16 @@ def load_encoder(name: str, device: str | None = None) -> Encoder:
         from mriqa.features.shamisa_encoder import load_shamisa_encoder
 
         return load_shamisa_encoder(name.removeprefix("shamisa:"), device)
+    if name.startswith("levels:"):
+        from mriqa.features.levels import load_levels_encoder
+
+        return load_levels_encoder(name.removeprefix("levels:"), device)
     file, _, function = name.rpartition(":")
     if file.endswith(".py"):
         return _from_file(Path(file), function)
     raise FeatureError(
-        f"Unknown encoder {name!r}; choose one of {', '.join(ENCODERS)}, timm:NAME, vlm:FOLDER, shamisa:FOLDER "
-        "or FILE.py:FUNCTION."
+        f"Unknown encoder {name!r}; choose one of {', '.join(ENCODERS)}, timm:NAME, vlm:FOLDER, levels:FOLDER, "
+        "shamisa:FOLDER or FILE.py:FUNCTION."
     )
 
 

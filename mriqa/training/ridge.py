@@ -19,7 +19,8 @@ def fit_ridge(x_ND: np.ndarray, scores_N: np.ndarray, groups_N: np.ndarray, weig
     Arguments:
         x_ND: features.
         scores_N: human scores.
-        groups_N: content of each image; images of one content are held out together.
+        groups_N: content of each image; images of one content are held out together. Where there is a single content,
+            each image is held out alone; a single image can't be, and its score is what is predicted.
         weights_N: of the samples, in the fit and in the choice of the penalty; all the same where there are none.
 
     Returns:
@@ -42,5 +43,9 @@ def fit_ridge(x_ND: np.ndarray, scores_N: np.ndarray, groups_N: np.ndarray, weig
             for train, test in parts
         )
 
+    if len(scores_N) == 1:
+        return ridge(PENALTIES[-1], np.arange(1))
+    if len(set(groups_N)) == 1:
+        groups_N = np.arange(len(scores_N))
     parts = list(GroupKFold(min(FOLDS, len(set(groups_N)))).split(x_ND, groups=groups_N))
     return ridge(min(PENALTIES, key=held_out), np.arange(len(x_ND)))

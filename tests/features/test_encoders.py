@@ -167,3 +167,16 @@ def test_weights_that_cannot_be_downloaded(monkeypatch):
     with pytest.raises(FeatureError, match="resnet50 can't be loaded.*or take lite0") as caught:
         load_encoder("resnet50")
     assert "\n" not in str(caught.value)
+
+
+def test_levels_are_the_sums_of_the_distribution_of_scores(tiny_model):
+    from mriqa import Scorer
+
+    images = pictures((64, 64), (48, 80))
+    found = extract(images, load_encoder(f"levels:{tiny_model}", device="cpu"))
+    scorer = Scorer.from_pretrained(tiny_model, "expected", device="cpu", distributions=True)
+    for row, score in zip(found, scorer.score(images)):
+        own = score.distribution
+        expected = [sum(p for s, p in zip(own.scores_S, own.shares_S) if level <= int(s + 0.5) < level + 1)
+                    for level in range(1, 6)]  # fmt: skip
+        np.testing.assert_allclose(np.exp(row), expected, rtol=1e-3, atol=1e-6)

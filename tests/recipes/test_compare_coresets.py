@@ -111,7 +111,7 @@ def test_a_folder_of_classes_with_a_test_folder(ground, tmp_path):
             for place in range(6):
                 Image.new("RGB", (36, 36), (level + place,) * 3).save(tmp_path / part / name / f"{place}.png")
     options = ["--classes", str(tmp_path / "train"), "--test_classes", str(tmp_path / "test"), "--fractions", "0.5"]
-    options += ["--seeds", "0", "--selectors", "moderate", "--network", "timm:test_resnet", "--network_epochs", "8"]
+    options += ["--seeds", "0", "--selectors", "moderate", "--network", "timm:test_resnet", "--network_epochs", "40"]
     options += ["--network_pretrained", "false", "--network_crop", "32", "--network_rate", "0.01"]
     assert run(ground, tmp_path / "out", *options) == 0
     found = json.loads((tmp_path / "out" / "results.json").read_text())["results"]
