@@ -138,7 +138,7 @@ class Run:
             return "kept"
         missing = self.missing(table)
         if missing:
-            return f"not measured: {missing[0]} isn't here"
+            return f"not measured: {os.path.relpath(missing[0], ROOT)} isn't here"
         left = self.ends - time.monotonic()
         if left <= 0:
             return "not measured yet: the time was up"
@@ -156,7 +156,7 @@ class Run:
             spent = (time.monotonic() - started) / 60
             return f"not finished yet: stopped after {spent:.0f} minutes, and goes on next time"
         if code or not (folder / "run" / table.file).is_file():
-            return f"failed: see {folder / 'log.txt'}"
+            return f"failed: see {os.path.relpath(folder / 'log.txt', ROOT)}"
         minutes = round((time.monotonic() - started) / 60, 1)
         made = Made(self.command(table), self.commit, f"{date.today()}", minutes)
         write_json(asdict(made), folder / "made.json")
@@ -180,6 +180,8 @@ class Run:
         page: Path = self.arguments.page
         text = page.read_text(encoding="utf-8") if page.is_file() else ""
         before, begin, rest = text.partition(BEGIN)
+        if begin and END not in rest:
+            raise SettingsError(f"{page} has the line {BEGIN} and not {END}: put that behind the tables.")
         after = rest.partition(END)[2] if begin else "\n"
         write_text(f"{before}{BEGIN}\n\n{self.sections()}{END}{after}", page)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def test_finished_tables_are_kept_and_the_rest_of_the_page_stays(ground) -> None
     made = json.loads((folder / "out" / "full" / "one" / "made.json").read_text())
     assert f"Measured on {made['date']} at commit {made['commit']}" in page and f"{count} 0" in page
     assert "### Heading" in page and "| 1 | 2 |" in page and "Of what." in page
-    assert f"**Not measured: {folder / 'data' / 'photos'} isn't here.**" in page and runs(folder, "one") == 1
+    assert re.search(r"\*\*Not measured: \S+data/photos isn't here\.\*\*", page) and runs(folder, "one") == 1
 
     (folder / "data" / "photos").mkdir(parents=True)
     assert run(tables) == 0 and (runs(folder, "one"), runs(folder, "two")) == (1, 1)
