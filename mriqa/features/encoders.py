@@ -56,7 +56,7 @@ def load_encoder(name: str, device: str | None = None) -> Encoder:
 
         return load_shamisa_encoder(name.removeprefix("shamisa:"), device)
     if name.startswith("levels:"):
-        from mriqa.features.levels import load_levels_encoder
+        from mriqa.features.level_logits import load_levels_encoder
 
         return load_levels_encoder(name.removeprefix("levels:"), device)
     file, _, function = name.rpartition(":")
