@@ -19,9 +19,10 @@ COUNTING = """
 import pathlib, sys, time
 out = pathlib.Path(sys.argv[1])
 out.mkdir(parents=True, exist_ok=True)
+while len(sys.argv) > 2 and not pathlib.Path(sys.argv[2]).exists():
+    time.sleep(0.05)
 runs = out / "runs.txt"
 runs.write_text((runs.read_text() if runs.exists() else "") + "x")
-time.sleep(float(sys.argv[2]) if len(runs.read_text()) == 1 else 0)
 (out / "results.md").write_text("# Heading\\n\\n| a | b |\\n|---|---|\\n| 1 | 2 |\\n")
 """
 
@@ -47,16 +48,16 @@ def runs(folder: Path, name: str) -> int:
 
 def test_finished_tables_are_kept_and_the_rest_of_the_page_stays(ground) -> None:
     folder, count, run = ground
-    (folder / "page.md").write_text("# By hand\n\nabove\n\n" + recipe.BEGIN + "\nold\n" + recipe.END + "\n\nbelow\n")
+    (folder / "page.md").write_text("# By hand\n\nabove\n\n" + recipe.BEGIN + "\noutdated\n" + recipe.END + "\n\nbelow\n")
     tables = [
-        {"name": "one", "title": "The first", "command": f"{count} 0", "about": "Of what."},
-        {"name": "two", "title": "The second", "command": f"{count} 0", "needs": ["{data}/photos"]},
+        {"name": "one", "title": "The first", "command": count, "about": "Of what."},
+        {"name": "two", "title": "The second", "command": count, "needs": ["{data}/photos"]},
     ]
     assert run(tables) == 0
     page = (folder / "page.md").read_text()
-    assert page.startswith("# By hand\n\nabove\n") and page.endswith("\n\nbelow\n") and "old" not in page
+    assert page.startswith("# By hand\n\nabove\n") and page.endswith("\n\nbelow\n") and "outdated" not in page
     made = json.loads((folder / "out" / "full" / "one" / "made.json").read_text())
-    assert f"Measured on {made['date']} at commit {made['commit']}" in page and f"{count} 0" in page
+    assert f"Measured on {made['date']} at commit {made['commit']}" in page and count in page
     assert "### Heading" in page and "| 1 | 2 |" in page and "Of what." in page
     assert re.search(r"\*\*Not measured: \S+data/photos isn't here\.\*\*", page) and runs(folder, "one") == 1
 
@@ -64,7 +65,7 @@ def test_finished_tables_are_kept_and_the_rest_of_the_page_stays(ground) -> None
     assert run(tables) == 0 and (runs(folder, "one"), runs(folder, "two")) == (1, 1)
     assert "isn't here" not in (folder / "page.md").read_text()
     assert run(tables, "--fresh", "two") == 0 and (runs(folder, "one"), runs(folder, "two")) == (1, 1)
-    tables[0]["command"] += " more"  # another command, another table
+    tables[0]["command"] = count.replace("python", "python -B", 1)  # another command, another table
     (folder / "out" / "full" / "one" / "run" / "left.txt").write_text("")
     assert run(tables, "--only", "one") == 0 and runs(folder, "one") == 1
     assert not (folder / "out" / "full" / "one" / "run" / "left.txt").exists()
@@ -72,11 +73,15 @@ def test_finished_tables_are_kept_and_the_rest_of_the_page_stays(ground) -> None
 
 def test_time_that_is_up_stops_a_command_which_goes_on_next_time(ground) -> None:
     folder, count, run = ground
-    tables = [{"name": name, "title": name, "command": f"{count} 60"} for name in ("slow", "later")]
-    assert run(tables, "--hours", str(3 / 3600)) == 0
+    waiting = f"{count} {folder / 'go.txt'}"
+    tables = [{"name": name, "title": name, "command": waiting} for name in ("slow", "later")]
+    assert run(tables, "--hours", str(1 / 3600)) == 0
     page = (folder / "page.md").read_text()
     assert "Not finished yet: stopped" in page and "Not measured yet: the time was up" in page
-    assert run(tables, "--only", "slow") == 0 and runs(folder, "slow") == 2  # the same folder: it went on
+    (folder / "out" / "full" / "slow" / "left.txt").touch()
+    (folder / "go.txt").touch()
+    assert run(tables, "--only", "slow") == 0 and runs(folder, "slow") == 1
+    assert (folder / "out" / "full" / "slow" / "left.txt").is_file()  # the same folder: it went on
 
 
 def test_a_command_that_fails_is_said_and_the_others_go_on(ground, capsys: pytest.CaptureFixture) -> None:
@@ -84,7 +89,7 @@ def test_a_command_that_fails_is_said_and_the_others_go_on(ground, capsys: pytes
     tables = [
         {"name": "bad", "title": "Bad", "command": f"python {folder / 'nowhere.py'}"},
         {"name": "absent", "title": "Absent", "command": "no-such-program"},
-        {"name": "good", "title": "Good", "command": f"{count} 0"},
+        {"name": "good", "title": "Good", "command": count},
     ]
     assert run(tables) == 1
     page = (folder / "page.md").read_text()
