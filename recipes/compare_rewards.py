@@ -181,6 +181,8 @@ def _variant_options(variant: Variant, arguments: argparse.Namespace) -> list[st
         answers = int(options.get(GENERATIONS, config.num_generations))
         pictures = config.per_device_train_batch_size / config.num_generations / arguments.processes
         options.setdefault(BATCH, str(max(1, round(pictures * answers))))
+        if config.images_per_batch is not None:  # of the exact estimator, which samples no answers
+            options.setdefault("images_per_batch", str(max(1, config.images_per_batch // arguments.processes)))
     return [word for option, value in options.items() for word in (f"--{option}", value)]
 
 

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from mriqa.conord.backbone import build_encoder
 from mriqa.conord.crops import CropSettings
 from mriqa.conord.fitting import OPTIMIZERS, TrainingSettings, combined_seed, epoch_batches
-from mriqa.conord.ranked_sets import RandomViewDataset, ViewDataset
+from mriqa.conord.ranked_sets import ViewDataset
 from mriqa.progress import progress_bar
 
 
@@ -97,6 +97,18 @@ class ImageNetwork(nn.Module):
         return np.array(predicted)
 
 
+class DrawnViews(Dataset[tuple[Any, int]]):
+    """One view of each image, drawn by seed and epoch, and the image's place."""
+
+    def __init__(self, views: ViewDataset, seed: int, epoch: int):
+        self.views, self.seed, self.epoch = views, seed, epoch
+
+    def __getitem__(self, place: int) -> tuple[Any, int]:
+        views = self.views[place]
+        drawn = np.random.default_rng((self.seed, self.epoch, place)).integers(len(views))
+        return views[drawn], place
+
+
 def train_network(
     pictures: Sequence[Picture],
     targets_N: np.ndarray,
@@ -138,7 +150,7 @@ def train_network(
         for epoch in range(training.epochs):
             network.train()
             batches = list(epoch_batches(len(pictures), training, epoch))
-            loader = DataLoader(RandomViewDataset(views, seed, epoch, flip=False), batch_sampler=batches)
+            loader = DataLoader(DrawnViews(views, seed, epoch), batch_sampler=batches)
             for step, (pixels_BCHW, places_B) in enumerate(loader):
                 for group in optimizer.param_groups:
                     group["lr"] = training.rate(epoch + step / len(batches))

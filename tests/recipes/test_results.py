@@ -48,7 +48,9 @@ def runs(folder: Path, name: str) -> int:
 
 def test_finished_tables_are_kept_and_the_rest_of_the_page_stays(ground) -> None:
     folder, count, run = ground
-    (folder / "page.md").write_text("# By hand\n\nabove\n\n" + recipe.BEGIN + "\noutdated\n" + recipe.END + "\n\nbelow\n")
+    (folder / "page.md").write_text(
+        "# By hand\n\nabove\n\n" + recipe.BEGIN + "\noutdated\n" + recipe.END + "\n\nbelow\n"
+    )
     tables = [
         {"name": "one", "title": "The first", "command": count, "about": "Of what."},
         {"name": "two", "title": "The second", "command": count, "needs": ["{data}/photos"]},
