@@ -12,12 +12,13 @@ READY := $(VENV)/.ready
 UNFINISHED := $(VENV)/.unfinished
 PIP_INSTALL = $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
 
-.PHONY: help demo test format clean
+.PHONY: help demo test results format clean
 
 help:
 	@echo "make demo                train the tiny model with margin rewards and show what it learned, in outputs/demo"
 	@echo "make demo PHOTOS=DIR     the same from your own folder of photographs"
 	@echo "make test                check the format, the types, who imports whom and every test"
+	@echo "make results             measure the tables of docs/results.md that are missing, at most three hours"
 	@echo "make format              put the code in its format"
 	@echo "make clean               remove the environment, build files and caches; outputs/ stays"
 	@echo "PYTHON=python3.12        the Python that the environment is made from (3.10 to 3.13)"
@@ -31,6 +32,9 @@ test: $(READY)
 	$(BIN)/python -m mypy
 	$(BIN)/python .ci/import_contracts.py
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+results: $(READY)
+	$(BIN)/python recipes/results.py $(RESULTS_ARGS)
 
 format: $(READY)
 	$(BIN)/python -m ruff format .

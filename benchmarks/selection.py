@@ -1,5 +1,8 @@
 """How long selection takes: PreSTA beside a plain leave-one-out loop; Q-Diverse, k-center, herding at 100,000 samples.
 
+Section 4 of PreSTA's supplement has the time that its selection takes for Tables 1 to 6, section D of Q-Diverse's the
+cost that its Table 2 comes at.
+
     python benchmarks/selection.py                      # full size, about ten minutes, 3 GB
     python benchmarks/selection.py --quick              # small sets
     python benchmarks/selection.py --only presta        # or q_diverse, k_center, herding

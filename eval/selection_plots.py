@@ -55,6 +55,19 @@ def ppc_heat_map(names: Sequence[str], matrix: npt.ArrayLike, path: PathLike, ti
     _save(figure, path)
 
 
+def stability_table(curves: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]], fractions: Sequence[float]) -> str:
+    """What `stability_curves` draws, as a markdown table: mean ± standard deviation of each set and share.
+
+    Raises:
+        ValueError: lengths that differ.
+    """
+    lines = [["labels used", *(f"{100 * share:g} %" for share in fractions)], ["---", *["---:"] * len(fractions)]]
+    for name, curve in curves.items():
+        mean_F, std_F = _curve(name, curve, len(fractions))
+        lines.append([name, *(f"{mean:.4f} ± {std:.4f}" for mean, std in zip(mean_F, std_F))])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
 def stability_curves(
     curves: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]],
     fractions: Sequence[float],
@@ -77,12 +90,8 @@ def stability_curves(
     figure = _figure(6.4, 4.4)
     axes = figure.add_subplot()
     percent_F = 100 * np.asarray(fractions, dtype=np.float64)
-    for place, (name, (mean, std)) in enumerate(curves.items()):
-        mean_F, std_F = np.asarray(mean, dtype=np.float64), np.asarray(std, dtype=np.float64)
-        if not mean_F.shape == std_F.shape == percent_F.shape:
-            raise ValueError(
-                f"Curve {name!r} has {mean_F.size} means and {std_F.size} deviations for {percent_F.size} fractions."
-            )
+    for place, (name, curve) in enumerate(curves.items()):
+        mean_F, std_F = _curve(name, curve, len(percent_F))
         colour = COLOURS[place % len(COLOURS)]
         axes.fill_between(percent_F, mean_F - std_F, mean_F + std_F, color=colour, alpha=0.2, lw=0)
         axes.plot(percent_F, mean_F, color=colour, marker="o", ms=4, lw=1.6, label=name)
@@ -111,6 +120,15 @@ def ppc_curves(runs: Mapping[str, npt.ArrayLike], path: PathLike, title: str = "
     axes.legend(loc="lower right", frameon=False, fontsize=9, labelcolor=INK)
     _dress(axes, title)
     _save(figure, path)
+
+
+def _curve(
+    name: str, curve: tuple[npt.ArrayLike, npt.ArrayLike], count: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    mean_F, std_F = (np.asarray(values, dtype=np.float64) for values in curve)
+    if not mean_F.shape == std_F.shape == (count,):
+        raise ValueError(f"Curve {name!r} has {mean_F.size} means and {std_F.size} deviations for {count} fractions.")
+    return mean_F, std_F
 
 
 def _square(names: Sequence[str], matrix: npt.ArrayLike) -> npt.NDArray[np.float64]:

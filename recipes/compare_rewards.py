@@ -1,17 +1,27 @@
-"""Compare rewards under the same conditions: same warm start, same data, same steps, several seeds.
+"""Compare rewards under the same conditions: same start, data and steps, several seeds (MR-IQA's comparison).
 
     python recipes/compare_rewards.py --config recipes/configs/tiny.yaml
     python recipes/compare_rewards.py --config my.yaml --test_manifest test.jsonl --seeds 0 1 2 -- --max_steps 200
+    python recipes/compare_rewards.py --config my.yaml --rewards "margin (unit)" --sweep num_generations=4,6,8
 
+After MR-IQA's table of regression, ranking and margin rewards at equal settings.
 Every reward trains by recipes/mr_grpo.py with the given configuration; only the reward and the seed differ, and what
 stands behind `--` goes to every run. Each trained model then scores the test pictures. A run's seconds are those of its
-training, and comparable where nothing else ran beside it. Writes results.json (kept up to
-date, so that an interrupted comparison goes on where it stopped), results.md and comparison.png.
+training, and comparable where nothing else ran beside it. Writes results.json (kept up to date, so that an interrupted
+comparison goes on where it stopped), results.md and comparison.png.
 
 Behind the name of a reward, " exact" trains with its expectation over all scores instead of sampled answers, and
 " + conord" with the ordinal head beside the policy, whose own SRCC is then reported too:
 
     python recipes/compare_rewards.py --config my.yaml --rewards "margin (unit) exact" "margin (unit) exact + conord"
+
+--sweep OPTION=A,B,… trains every reward with each value of an option of recipes/mr_grpo.py, a row for each:
+
+    --sweep num_generations=2,4,8                     answers a picture, G; the pictures of a batch stay as many
+    --sweep comparison=local,global --processes 2     whom a picture is compared with; one process has no others
+    --sweep prompt_mode=non_thinking,thinking         for a model that can think, which the embedded one can't
+
+With --processes P each run is P processes that share the configuration's batch.
 """
 
 from __future__ import annotations
@@ -25,8 +35,11 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 RECIPE = Path(__file__).with_name("mr_grpo.py")
 REWARDS = {
@@ -39,6 +52,19 @@ REWARDS = {
 EXACT, HEAD = " exact", " + conord"
 CONORD = "conord"
 WARM_START_ROW = "warm start"
+GENERATIONS, BATCH, COMPARISON = "num_generations", "per_device_train_batch_size", "comparison"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the table: a reward, and options of the recipe that the sweeps set."""
+
+    reward: str
+    swept: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return ", ".join([self.reward, *(f"{option} {value}" for option, value in self.swept.items())])
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -58,17 +84,38 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         default=list(REWARDS),
         help=f'any of: {", ".join(REWARDS)} (default: all of these); each also with "{EXACT}", "{HEAD}" or both behind',
     )
+    parser.add_argument(
+        "--sweep",
+        action="append",
+        default=[],
+        metavar="OPTION=A,B",
+        help="values of an option of the recipe, see above",
+    )
+    parser.add_argument("--processes", type=int, default=1, help="processes of a run, which share its batch")
     parser.add_argument("--output", type=Path, default=Path("outputs/compare_rewards"), help="folder to write to")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, one CPU thread each if more than 1")
     argv = list(sys.argv[1:] if argv is None else argv)
     split = argv.index("--") if "--" in argv else len(argv)
     arguments = parser.parse_args(argv[:split])
     arguments.recipe_options = argv[split + 1 :]
+    if arguments.processes < 1:
+        parser.error(f"--processes must be at least 1, not {arguments.processes}")
+    swept: dict[str, list[str]] = {}
+    for sweep in arguments.sweep:
+        option, _, values = sweep.partition("=")
+        if not option or not all(values.split(",")):
+            parser.error(f"--sweep takes an option and its values, such as num_generations=4,8, not {sweep!r}")
+        swept[option] = values.split(",")
+    if COMPARISON in swept and arguments.processes < 2:
+        parser.error("local and global comparison sets are the same in one process: give --processes 2 or more")
+    arguments.variants = [
+        Variant(reward, dict(zip(swept, values))) for reward in arguments.rewards for values in product(*swept.values())
+    ]
     return arguments
 
 
 def compare(arguments: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
-    """Train what is missing, evaluate it, and return reward -> measure -> one value per seed."""
+    """Train what is missing, evaluate it, and return the name of a variant -> measure -> one value per seed."""
     from mriqa.files import write_json
 
     ledger = arguments.output / "results.json"
@@ -85,40 +132,67 @@ def compare(arguments: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
     if WARM_START_ROW not in values and warm_start is not None:
         record(WARM_START_ROW, evaluate(warm_start, test_manifest, arguments))
 
-    def run(reward: str, seed: int) -> None:
-        folder = arguments.output / "runs" / f"{re.sub(r'[^a-z]+', '_', reward).strip('_')}-{seed}"
-        train(reward, seed, folder, arguments)
+    def run(variant: Variant, seed: int) -> None:
+        folder = arguments.output / "runs" / f"{re.sub(r'[^a-z0-9]+', '_', variant.name).strip('_')}-{seed}"
+        train(variant, seed, folder, arguments)
         with lock:  # one evaluation at a time: they share this process
             measures = evaluate(folder / "model", test_manifest, arguments)
         measures["seconds"] = json.loads((folder / "training_log.json").read_text())["seconds"]
-        record(f"{reward} / {seed}", measures)
+        record(f"{variant.name} / {seed}", measures)
 
-    missing = [(r, s) for s in arguments.seeds for r in arguments.rewards if f"{r} / {s}" not in values]
+    missing = [(v, s) for s in arguments.seeds for v in arguments.variants if f"{v.name} / {s}" not in values]
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        for future in [pool.submit(run, reward, seed) for reward, seed in missing]:
+        for future in [pool.submit(run, variant, seed) for variant, seed in missing]:
             future.result()
-    runs = {reward: [values[f"{reward} / {seed}"] for seed in arguments.seeds] for reward in arguments.rewards}
-    return {reward: {key: [run[key] for run in found] for key in found[0]} for reward, found in runs.items()} | (
+    runs = {v.name: [values[f"{v.name} / {seed}"] for seed in arguments.seeds] for v in arguments.variants}
+    return {name: {key: [run[key] for run in found] for key in found[0]} for name, found in runs.items()} | (
         {WARM_START_ROW: {key: [value] for key, value in values[WARM_START_ROW].items()}} if warm_start else {}
     )
 
 
-def train(reward: str, seed: int, folder: Path, arguments: argparse.Namespace) -> None:
-    """One run of the recipe in a process of its own. Raises RuntimeError, naming its log, where it fails."""
+def train(variant: Variant, seed: int, folder: Path, arguments: argparse.Namespace) -> None:
+    """One run of the recipe in processes of its own. Raises RuntimeError, naming its log, where it fails."""
+    reward = variant.reward
     without_head = reward.removesuffix(HEAD)
     name, options = REWARDS[without_head.removesuffix(EXACT)]
-    command = [sys.executable, str(RECIPE), "--config", str(arguments.config), "--embedded_dir"]
-    command += [str(arguments.embedded_dir), *(["--photos", str(arguments.photos)] if arguments.photos else [])]
+    several = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(arguments.processes)]
+    command = [sys.executable, *(several if arguments.processes > 1 else []), str(RECIPE)]
+    command += ["--config", str(arguments.config), "--embedded_dir", str(arguments.embedded_dir)]
+    command += ["--photos", str(arguments.photos)] if arguments.photos else []
     command += ["--reward", name, "--reward_options", json.dumps({name: options}), "--seed", str(seed)]
     command += ["--estimator", "exact" if without_head.endswith(EXACT) else "sampled"]
     command += ["--aux", CONORD if reward.endswith(HEAD) else "none"]
     command += ["--output_dir", str(folder), "--overwrite", "true", *arguments.recipe_options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"} if arguments.jobs > 1 else None
+    command += _variant_options(variant, arguments)
+    at_once = arguments.jobs * arguments.processes
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"} if at_once > 1 else None
     folder.parent.mkdir(parents=True, exist_ok=True)
     log = folder.with_suffix(".log")
     with log.open("w") as out:
         if subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env=environment).returncode:
-            raise RuntimeError(f"the run with {reward}, seed {seed} failed; its output is in {log}")
+            raise RuntimeError(f"the run with {variant.name}, seed {seed} failed; its output is in {log}")
+
+
+def _variant_options(variant: Variant, arguments: argparse.Namespace) -> list[str]:
+    """The swept options; the batch follows G and the processes, so that as many pictures are compared as before."""
+    options = dict(variant.swept)
+    if GENERATIONS in options or arguments.processes > 1:
+        config = _recipe_settings(arguments)[1]
+        answers = int(options.get(GENERATIONS, config.num_generations))
+        pictures = config.per_device_train_batch_size / config.num_generations / arguments.processes
+        options.setdefault(BATCH, str(max(1, round(pictures * answers))))
+        if config.images_per_batch is not None:  # of the exact estimator, which samples no answers
+            options.setdefault("images_per_batch", str(max(1, config.images_per_batch // arguments.processes)))
+    return [word for option, value in options.items() for word in (f"--{option}", value)]
+
+
+def _recipe_settings(arguments: argparse.Namespace) -> tuple[Any, Any]:
+    """What recipes/mr_grpo.py makes of the configuration and of what stands behind `--`."""
+    import mr_grpo
+
+    options = ["--config", str(arguments.config), "--embedded_dir", str(arguments.embedded_dir)]
+    options += ["--photos", str(arguments.photos)] if arguments.photos else []
+    return mr_grpo.parse_arguments(options + arguments.recipe_options)
 
 
 def evaluate(model: Path, manifest: Path, arguments: argparse.Namespace) -> dict[str, float]:
@@ -145,15 +219,12 @@ def evaluate(model: Path, manifest: Path, arguments: argparse.Namespace) -> dict
 
 def _same_start(arguments: argparse.Namespace) -> tuple[Path, Path | None]:
     """The test manifest and the model that every run starts from; the embedded ones are built where asked for."""
-    import mr_grpo
     from sft import warm_start
 
     from mriqa.training.embedded_runs import fill_in_embedded
     from mriqa.training.runs import uses_embedded
 
-    options = ["--config", str(arguments.config), "--embedded_dir", str(arguments.embedded_dir)]
-    options += ["--photos", str(arguments.photos)] if arguments.photos else []
-    recipe, _ = mr_grpo.parse_arguments(options + arguments.recipe_options)
+    recipe, _ = _recipe_settings(arguments)
     if uses_embedded(recipe):
         recipe = fill_in_embedded(recipe, warm_start)
     test = arguments.test_manifest or arguments.embedded_dir / "data" / "test.jsonl"

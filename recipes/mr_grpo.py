@@ -4,6 +4,9 @@
     accelerate launch recipes/mr_grpo.py --config recipes/configs/qwen3_vl_2b_koniq_lora.yaml
     torchrun --nproc_per_node 2 recipes/mr_grpo.py --config recipes/configs/tiny.yaml        # several processes on CPU
 
+The 2B model of MR-IQA's table is recipes/configs/qwen3_vl_2b_koniq.yaml; recipes/compare_rewards.py is its comparison
+of rewards.
+
 The policy sees an image, samples G scores for it, and each score is rewarded for how well its margins to the other
 images of the comparison set match the human margins. A comparison set has generation_batch_size / num_generations
 images, where generation_batch_size = per_device_train_batch_size × steps_per_generation × processes, in completions;

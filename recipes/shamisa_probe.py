@@ -23,10 +23,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
+from mriqa.choices import by_name
 from mriqa.datasets.folder import PICTURES
 from mriqa.datasets.splits import RANDOM_SPLITS
 from mriqa.distortions import LABELLED
@@ -48,7 +49,6 @@ MEASURES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "plcc": metrics.plcc,
     "plcc_mapped": lambda predicted_n, scores_n: metrics.plcc(predicted_n, scores_n, mapped=True),
 }
-Value = TypeVar("Value")
 
 
 @dataclass
@@ -151,20 +151,6 @@ def read_data_sets(options: ProbeOptions) -> list[DataSet]:
         )
         for name, rows in rows_of.items()
     ]
-
-
-def by_name(option: str, pairs: Sequence[str], kind: Callable[[str], Value]) -> dict[str, Value]:
-    """Values of an option that are given as NAME=VALUE. Raises SettingsError for others."""
-    found: dict[str, Value] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        try:
-            if not (name and equals and value):
-                raise ValueError
-            found[name] = kind(value)
-        except ValueError:
-            raise SettingsError(f"--{option} takes values such as NAME=VALUE, not {pair!r}.") from None
-    return found
 
 
 def distorted_rows(options: ProbeOptions) -> list[RatedImage]:

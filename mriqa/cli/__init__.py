@@ -19,6 +19,7 @@ from mriqa.cli.duel import gmad
 from mriqa.cli.evaluate import evaluate
 from mriqa.cli.find_leaks import audit_manifests
 from mriqa.cli.leaderboard import leaderboard
+from mriqa.cli.preferences import preferences
 from mriqa.cli.push import push
 from mriqa.cli.score import score
 from mriqa.cli.score_moves import stability
@@ -69,6 +70,7 @@ app.add_typer(data, name="data")
 app.command("audit")(audit_manifests)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(check)
 app.command()(select)
+app.command("ppr")(preferences)
 app.command()(serve)
 app.command()(demo)
 app.command()(card)

@@ -94,6 +94,9 @@ def prepare_data_set(
 ) -> None:
     """Turn a public data set's official folder into a manifest. Nothing is downloaded.
 
+    As the papers' tables need it: MR-IQA's table of six data sets takes --normalise minmax for training, and PreSTA's
+    tables take it for everything.
+
     The rows keep the data set's own scores and say on which scale they are, so that evaluation and training know it.
 
     [b]Examples[/b]

@@ -60,6 +60,9 @@ def evaluate(
 ) -> None:
     """Score the images of a manifest, or of a protocol's data sets, and measure the agreement with people.
 
+    --protocol has the papers' tables as protocols: mr-iqa is MR-IQA's of six data sets, presta Table 1 of PreSTA's
+    supplement, conord Table 3 of ConOrd, shamisa Table I of SHAMISA.
+
     Prints SRCC, PLCC and more. --out FILE.json also keeps them, and FILE.predictions.jsonl beside it the score of every
     image.
 

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from mriqa.cli.encoding import Cache, ContentEncoder, EncoderBatch, features_by_role
 from mriqa.cli.exits import plain_errors, say
 from mriqa.cli.options import Crop, Device, Overwrite, Resize
 from mriqa.selection import SELECTORS, SelectionError
 
 if TYPE_CHECKING:
     from mriqa.manifest import RatedImage
-    from mriqa.selection.mixture.choice import Chosen, FeaturesOf
+    from mriqa.selection.mixture.choice import Chosen
 
 DISTORTION_COLUMNS = ("distortion", "distortion_type", "dist_type", "dist")
 
@@ -49,12 +50,7 @@ def select(
         list[str] | None,
         typer.Option("--option", help="Option of the selector, as NAME=VALUE; again for more of them."),
     ] = None,
-    encoder: Annotated[
-        str,
-        typer.Option(
-            help="Features: lite0, resnet50, swin_b, timm:NAME, vlm:FOLDER, shamisa:FOLDER or FILE.py:FUNCTION."
-        ),
-    ] = "lite0",
+    encoder: ContentEncoder = "lite0",
     quality_encoder: Annotated[str, typer.Option(help="Quality features for q_diverse, likewise.")] = "lite0_quality",
     scale: Annotated[
         str | None, typer.Option(help="Scale of the scores: a data set's name (koniq10k, spaq, …) or LOW:HIGH[:lower].")
@@ -65,10 +61,8 @@ def select(
     on_bad_row: Annotated[Literal["fail", "skip"], typer.Option(help="What to do with unusable rows.")] = "fail",
     resize: Resize = None,
     crop: Crop = None,
-    cache: Annotated[
-        Path, typer.Option(help="Folder where features are kept, so that another selection takes seconds.")
-    ] = Path("outputs/features"),
-    batch_size: Annotated[int, typer.Option(min=1, help="Images that go through the encoder together.")] = 16,
+    cache: Cache = Path("outputs/features"),
+    batch_size: EncoderBatch = 16,
     device: Device = None,
     seed: Annotated[int, typer.Option(min=0, help="Of whatever the selector draws.")] = 0,
     report: Annotated[
@@ -83,6 +77,10 @@ def select(
     overwrite: Overwrite = False,
 ) -> None:
     """Select the rows of a manifest that are worth training on.
+
+    Q-Diverse and the baselines of its supplement (Tables 1 and 2; --report draws Fig. 1 to 6), and PreSTA-S (Tables 1
+    and 3 to 6 of its supplement) with KMM and a random subset (Table 4). recipes/compare_coresets.py and
+    recipes/compare_selectors.py train on what is selected.
 
     The subset keeps every column of its rows, scores on their own scale, in the order of selection, and adds
     selected_by, selection_order, selection_score and selection_reason.
@@ -113,7 +111,7 @@ def select(
         if target is not None:
             target_rows = read_manifest(target, image_root=target_image_root, scale=target_scale)
         how = Choice(selector, _budget(budget), target_rows, _options(option or []), seed)
-        features_of = _features(
+        features_of = features_by_role(
             {"content": encoder, "quality": quality_encoder}, cache, resize, crop, batch_size, device
         )
         chosen = choose(rows, how, features_of)
@@ -129,29 +127,6 @@ def select(
     if any(not row.image.is_relative_to(out.parent.resolve()) for row in rows):
         root = (image_root or manifest.parent).resolve()
         say(f"Its images lie elsewhere: read it with {root} as the image root (--image-root, image_root).")
-
-
-def _features(
-    encoders: dict[str, str], cache: Path, resize: int | None, crop: int | None, batch_size: int, device: str | None
-) -> FeaturesOf:
-    from dataclasses import replace
-
-    from mriqa.features import Encoder, extract, load_encoder
-
-    loaded: dict[str, Encoder] = {}
-
-    def features_of(images: Any, role: str) -> Any:
-        if role not in loaded:
-            loaded[role] = load_encoder(encoders[role], device)
-        encoder = loaded[role]
-        look = encoder.views
-        if resize is not None:
-            look = replace(look, size=resize)
-        if crop is not None:
-            look = replace(look, crop=crop, count=5)
-        return extract(images, encoder, cache=cache, look=look, batch_size=batch_size)
-
-    return features_of
 
 
 def _budget(text: str) -> int | float:

@@ -1,7 +1,8 @@
 """Hierarchical features of image backbones: each stage averaged over the picture, the stages in a row.
 
 After PreSTA (supplement, section 3.3: features of all stages carry more of quality than the last one's): Swin-B's four
-stages give 1,920 features, ResNet-50's layers 1 to 4 give 3,840. Stages above stride 4 (a stem) are left out.
+stages give 1,920 features, ResNet-50's layers 1 to 4 give 3,840. Stages above stride 4 (a stem) are left out. The last
+stage alone is the other side of PreSTA's Table 6, and of ResNet-50 what Q-Diverse knows content by.
 
 Legend: B pictures, C channels, H W pixels or places, D features.
 """
@@ -29,6 +30,7 @@ def timm_encoder(
     pretrained: bool = True,
     image_size: int | None = None,
     device: str | None = None,
+    last_only: bool = False,
 ) -> Encoder:
     """Hierarchical features of a timm model. The whole picture is resized (bicubic) to the square the model expects.
 
@@ -37,6 +39,7 @@ def timm_encoder(
         pretrained: with the published weights, which timm downloads once; without, random ones, for tests.
         image_size: another side of the square in pixels, for convolutional architectures.
         device: of the computation; the accelerator if there is one.
+        last_only: the last stage averaged, instead of each.
 
     Raises:
         FeatureError: no such model, weights that can't be had, or a model without feature maps.
@@ -55,11 +58,13 @@ def timm_encoder(
         square = image.resize((side, side), Image.Resampling.BICUBIC)
         return (_pixels(square) / 255 - mean_C11) / std_C11
 
-    return _hierarchical(f"timm:{architecture}", net, prepare, ViewSettings(), device, side)
+    return _hierarchical(f"timm:{architecture}", net, prepare, ViewSettings(), device, last_only, side)
 
 
-def lite_encoder(device: str | None = None) -> Encoder:
+def lite_encoder(device: str | None = None, last_only: bool = False) -> Encoder:
     """Hierarchical features (496) of EfficientNet-Lite0, whose ImageNet weights come with the installation.
+
+    With `last_only` the last stage's (320).
 
     Pictures keep their size, up to 672 pixels on the shorter side: scale is part of quality.
     """
@@ -68,7 +73,7 @@ def lite_encoder(device: str | None = None) -> Encoder:
     net = timm.create_model(ARCHITECTURE, features_only=True)
     weights = imagenet_weights()
     net.load_state_dict({name: weights[name] for name in net.state_dict()})
-    return _hierarchical("lite0", net, _lite_pixels, LITE_VIEWS, device)
+    return _hierarchical("lite0", net, _lite_pixels, LITE_VIEWS, device, last_only)
 
 
 def lite_quality_encoder(device: str | None = None) -> Encoder:
@@ -94,11 +99,14 @@ def lite_quality_encoder(device: str | None = None) -> Encoder:
 
 
 def _hierarchical(
-    name: str, net: Any, prepare: Any, views: ViewSettings, device: str | None, *settings: Any
+    name: str, net: Any, prepare: Any, views: ViewSettings, device: str | None, last_only: bool, *settings: Any
 ) -> Encoder:
     place = _device(device)
     net.eval().to(place)
-    coarse = [stride >= COARSE for stride in net.feature_info.reduction()]
+    wanted_stages = [stride >= COARSE for stride in net.feature_info.reduction()]
+    if last_only:
+        wanted_stages = [False] * (len(wanted_stages) - 1) + [True]
+        name, settings = f"{name}, last stage", (*settings, "last stage")
     channels_last = str(getattr(net, "output_fmt", "")).endswith("NHWC")
     over_places = (1, 2) if channels_last else (2, 3)
 
@@ -106,7 +114,7 @@ def _hierarchical(
     def encode(tensors: list[torch.Tensor]) -> torch.Tensor:
         def pooled(images_BCHW: torch.Tensor) -> torch.Tensor:
             images_BCHW = images_BCHW.to(place).contiguous(memory_format=torch.channels_last)
-            maps = [stage for stage, wanted in zip(net(images_BCHW), coarse, strict=True) if wanted]
+            maps = [stage for stage, wanted in zip(net(images_BCHW), wanted_stages, strict=True) if wanted]
             return torch.cat([stage.mean(dim=over_places) for stage in maps], dim=1).cpu()
 
         return in_groups_of_shape(tensors, pooled)

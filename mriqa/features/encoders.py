@@ -9,15 +9,16 @@ from pathlib import Path
 
 from mriqa.features.encoder import Encoder, FeatureError, callable_encoder
 
-ENCODERS = ("lite0", "lite0_quality", "brisque", "resnet50", "swin_b")
 TIMM_NAMES = {"resnet50": "resnet50", "swin_b": "swin_base_patch4_window7_224"}
+LAST_STAGES = {"lite0_stage4": "lite0", "resnet50_pooled": "resnet50", "swin_b_stage4": "swin_b"}
+ENCODERS = ("lite0", "lite0_quality", "brisque", *TIMM_NAMES, *LAST_STAGES)
 
 
 def load_encoder(name: str, device: str | None = None) -> Encoder:
     """The encoder of that name.
 
     Args:
-        name: one of `ENCODERS`, "timm:NAME", "vlm:FOLDER" or "shamisa:FOLDER" (or hub names), or
+        name: one of `ENCODERS`, "timm:NAME", "vlm:FOLDER", "levels:FOLDER" or "shamisa:FOLDER" (or hub names), or
             "path/to/file.py:function".
         device: of the computation; the accelerator if there is one.
 
@@ -25,6 +26,7 @@ def load_encoder(name: str, device: str | None = None) -> Encoder:
         FeatureError: there is no such encoder, or its weights can't be had.
         ModelError: there is no such vision-language model.
         PretrainError: there is no such pretrained encoder.
+        ReadoutError: the model of "levels:" has no distribution over scores.
 
     Example:
         >>> load_encoder("lite0").name
@@ -36,12 +38,15 @@ def load_encoder(name: str, device: str | None = None) -> Encoder:
         return brisque_encoder()
     from mriqa.features import convolutional
 
+    last_only = name in LAST_STAGES
+    name = LAST_STAGES.get(name, name)
     if name == "lite0":
-        return convolutional.lite_encoder(device)
+        return convolutional.lite_encoder(device, last_only)
     if name == "lite0_quality":
         return convolutional.lite_quality_encoder(device)
     if name in TIMM_NAMES or name.startswith("timm:"):
-        return convolutional.timm_encoder(TIMM_NAMES.get(name) or name.removeprefix("timm:"), device=device)
+        architecture = TIMM_NAMES.get(name) or name.removeprefix("timm:")
+        return convolutional.timm_encoder(architecture, device=device, last_only=last_only)
     if name.startswith("vlm:"):
         from mriqa.features.vlm import load_vlm_encoder
 
@@ -50,12 +55,16 @@ def load_encoder(name: str, device: str | None = None) -> Encoder:
         from mriqa.features.shamisa_encoder import load_shamisa_encoder
 
         return load_shamisa_encoder(name.removeprefix("shamisa:"), device)
+    if name.startswith("levels:"):
+        from mriqa.features.level_logits import load_levels_encoder
+
+        return load_levels_encoder(name.removeprefix("levels:"), device)
     file, _, function = name.rpartition(":")
     if file.endswith(".py"):
         return _from_file(Path(file), function)
     raise FeatureError(
-        f"Unknown encoder {name!r}; choose one of {', '.join(ENCODERS)}, timm:NAME, vlm:FOLDER, shamisa:FOLDER "
-        "or FILE.py:FUNCTION."
+        f"Unknown encoder {name!r}; choose one of {', '.join(ENCODERS)}, timm:NAME, vlm:FOLDER, levels:FOLDER, "
+        "shamisa:FOLDER or FILE.py:FUNCTION."
     )
 
 

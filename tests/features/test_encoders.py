@@ -10,7 +10,7 @@ from PIL import Image
 
 from mriqa.embedded import build_tiny_fastvlm, build_tiny_qwen3_vl
 from mriqa.features import FeatureError, extract, load_encoder, timm_encoder, vlm_encoder
-from mriqa.features.encoders import TIMM_NAMES
+from mriqa.features.encoders import LAST_STAGES, TIMM_NAMES
 from mriqa.models import load_vlm
 
 
@@ -41,6 +41,29 @@ def test_published_backbones_give_each_stage_averaged(architecture, side, channe
     assert features.shape == (1, width) and features.dtype == np.float32
     expected = plain_timm(net, image, side, channel_axis, skip)
     np.testing.assert_allclose(features[0], expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+def test_the_pooled_resnet_is_what_its_classifier_would_read():
+    torch.manual_seed(0)
+    features_only = timm.create_model("resnet50", features_only=True)
+    whole = timm.create_model("resnet50", num_classes=0).eval()
+    whole.load_state_dict(features_only.state_dict())
+    torch.manual_seed(0)
+    encoder = timm_encoder("resnet50", pretrained=False, image_size=64, device="cpu", last_only=True)
+    (image,) = pictures((90, 70))
+    (found,) = extract([image], encoder)
+    with torch.no_grad():
+        (expected,) = whole(encoder.prepare(image)[None]).numpy()
+    assert found.shape == (2048,)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_last_stages_are_the_end_of_all_stages_under_names_of_their_own():
+    every, last = load_encoder("lite0", device="cpu"), load_encoder("lite0_stage4", device="cpu")
+    images = pictures((64, 96), (40, 33))
+    np.testing.assert_array_equal(extract(images, last), extract(images, every)[:, -320:])
+    assert every.key != last.key and every.name != last.name
+    assert LAST_STAGES["resnet50_pooled"] == "resnet50" and LAST_STAGES["swin_b_stage4"] == "swin_b"
 
 
 def test_swin_b_is_as_wide_as_the_paper_says():
@@ -144,3 +167,16 @@ def test_weights_that_cannot_be_downloaded(monkeypatch):
     with pytest.raises(FeatureError, match="resnet50 can't be loaded.*or take lite0") as caught:
         load_encoder("resnet50")
     assert "\n" not in str(caught.value)
+
+
+def test_levels_are_the_sums_of_the_distribution_of_scores(tiny_model):
+    from mriqa import Scorer
+
+    images = pictures((64, 64), (48, 80))
+    found = extract(images, load_encoder(f"levels:{tiny_model}", device="cpu"))
+    scorer = Scorer.from_pretrained(tiny_model, "expected", device="cpu", distributions=True)
+    for row, score in zip(found, scorer.score(images)):
+        own = score.distribution
+        expected = [sum(p for s, p in zip(own.scores_S, own.shares_S) if level <= int(s + 0.5) < level + 1)
+                    for level in range(1, 6)]  # fmt: skip
+        np.testing.assert_allclose(np.exp(row), expected, rtol=1e-3, atol=1e-6)

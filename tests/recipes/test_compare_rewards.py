@@ -7,6 +7,7 @@ from pathlib import Path
 
 import compare_rewards
 import pytest
+import yaml
 
 
 def test_runs_every_reward_from_one_start_and_resumes(tiny_model: Path, manifest: Path, tmp_path: Path) -> None:
@@ -46,3 +47,42 @@ def test_a_failed_run_names_its_log(tmp_path: Path, manifest: Path) -> None:
     options = ["--config", str(config), "--test_manifest", str(manifest), "--output", str(tmp_path / "out")]
     with pytest.raises(RuntimeError, match=r"seed 0 failed; its output is in .*margin_unit-0\.log"):
         compare_rewards.main([*options, "--seeds", "0", "--rewards", "margin (unit)"])
+
+
+def test_sweeps_train_each_value_with_as_many_pictures(tiny_model: Path, manifest: Path, tmp_path: Path) -> None:
+    config = tmp_path / "quick.yaml"
+    config.write_text(
+        f"model: {tiny_model}\ntrain_manifest: {manifest}\nnum_generations: 2\nper_device_train_batch_size: 8\n"
+        "max_completion_length: 4\nmax_steps: 1\neval_strategy: 'no'\nsave_strategy: 'no'\n"
+        "load_best_model_at_end: false\ngradient_checkpointing: false\nuse_cpu: true\n"
+    )
+    options = ["--config", str(config), "--test_manifest", str(manifest), "--seeds", "0", "--rewards", "margin (unit)"]
+    sweeps = ["--sweep", "prompt_mode=non_thinking,thinking", "--sweep", "num_generations=2,3"]
+    one = tmp_path / "one"
+    assert compare_rewards.main([*options, *sweeps, "--output", str(one)]) == 0
+    for mode in ("non_thinking", "thinking"):
+        for answers in (2, 3):
+            run = f"margin_unit_prompt_mode_{mode}_num_generations_{answers}-0"
+            resolved = yaml.safe_load((one / "runs" / run / "resolved_config.yaml").read_text())
+            assert (resolved["prompt_mode"], resolved["num_generations"]) == (mode, answers)
+            assert resolved["per_device_train_batch_size"] == 4 * answers  # four pictures as before
+    table = (one / "results.md").read_text()
+    assert "margin (unit), prompt_mode thinking, num_generations 3" in table
+
+
+def test_comparison_sets_are_swept_over_processes(tiny_model: Path, manifest: Path, tmp_path: Path) -> None:
+    config = tmp_path / "quick.yaml"
+    config.write_text(
+        f"model: {tiny_model}\ntrain_manifest: {manifest}\nnum_generations: 2\nper_device_train_batch_size: 8\n"
+        "max_completion_length: 4\nmax_steps: 1\neval_strategy: 'no'\nsave_strategy: 'no'\n"
+        "load_best_model_at_end: false\ngradient_checkpointing: false\nuse_cpu: true\n"
+    )
+    options = ["--config", str(config), "--test_manifest", str(manifest), "--seeds", "0", "--rewards", "margin (unit)"]
+    options += ["--sweep", "comparison=local,global", "--output", str(tmp_path / "two")]
+    with pytest.raises(SystemExit):
+        compare_rewards.parse_arguments(options)
+    assert compare_rewards.main([*options, "--processes", "2"]) == 0
+    for where in ("local", "global"):
+        run = tmp_path / "two" / "runs" / f"margin_unit_comparison_{where}-0" / "resolved_config.yaml"
+        resolved = yaml.safe_load(run.read_text())
+        assert (resolved["comparison"], resolved["per_device_train_batch_size"]) == (where, 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import compare_selectors as recipe
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 from PIL import Image
 
 from mriqa.eval.metrics import srcc
-from mriqa.selection import ppr, presta
+from mriqa.manifest import RatedImage
+from mriqa.selection import ppr, presta, presta_joint
+from mriqa.training.ridge import fit_ridge
 
 
 def features(count: int, slope: np.ndarray, seed: int) -> recipe.Features:
@@ -29,7 +32,8 @@ def test_presta_finds_the_part_of_the_source_that_prefers_as_the_target_does(arg
     """A quarter of the source goes by the target's slope, the rest by the opposite in half of the features."""
     good, bad = np.ones(6), np.array([1.0, 1, 1, -1, -1, -1])
     own, other = features(60, good, 1), features(180, bad, 2)
-    source = recipe.Features(*(np.concatenate(pair) for pair in zip(vars(own).values(), vars(other).values())))
+    names = ("content_ND", "quality_ND", "x_ND", "scores_N", "groups_N")
+    source = recipe.Features(*(np.concatenate([getattr(own, name), getattr(other, name)]) for name in names))
     found = recipe.one_draw(source, features(80, good, 3), arguments, draw=0)
     assert found[recipe.PRESTA]["images"] == found[recipe.RANDOM]["images"] == 48
     assert found[recipe.PRESTA]["srcc"] > found[recipe.FULL]["srcc"] + 0.1
@@ -64,7 +68,7 @@ def test_with_all_labels_the_ppr_is_the_targets_own_and_all_images_are_tested():
     options = recipe.parse_arguments(["--photos", "x", "--target", "x", "--share", "1.0"])
     found = recipe.one_draw(source, target, options, draw=0)
     expected = presta(source.x_ND, source.scores_N, ppr(target.x_ND, target.scores_N), 0.2, np.inf, -np.inf).kept
-    model = recipe.fit(source.x_ND[expected], source.scores_N[expected], source.groups_N[expected])
+    model = fit_ridge(source.x_ND[expected], source.scores_N[expected], source.groups_N[expected])
     assert found[recipe.PRESTA]["srcc"] == srcc(model.predict(target.x_ND), target.scores_N)
     assert recipe.LABELS not in found and recipe.LABELS not in recipe.table(
         {name: {key: [value] for key, value in measured.items()} for name, measured in found.items()}
@@ -97,7 +101,7 @@ def test_ridge_takes_weights():
     weights_N = np.zeros(80)
     weights_N[:20] = 4.0
     scores_N = np.where(np.arange(80) < 20, data.scores_N, -data.scores_N)
-    model = recipe.fit(data.x_ND, scores_N, data.groups_N, weights_N)
+    model = fit_ridge(data.x_ND, scores_N, data.groups_N, weights_N)
     assert srcc(model.predict(data.x_ND[:20]), data.scores_N[:20]) > 0.99
 
 
@@ -120,7 +124,7 @@ def test_a_whole_run(manifest, tmp_path):
     assert {name: len(found["srcc"]) for name, found in results.items()} == dict.fromkeys(results, 2)
     assert results[recipe.PRESTA]["images"] == [3, 3]
     lines = (tmp_path / "results.md").read_text().splitlines()
-    assert len(lines) == 2 + len(results) == 10
+    assert len(lines) == 2 + len(results) == 16
 
 
 @pytest.mark.parametrize(
@@ -157,3 +161,40 @@ def test_ridge_can_read_several_encoders(tmp_path):
     by_options = ["--target", "t.jsonl", "--source", "s.jsonl", "--regressor_encoder", "lite0", "lite0_quality"]
     for options in (["--config", str(tmp_path / "c.yaml")], by_options):
         assert recipe.parse_arguments(options).regressor_encoder == ["lite0", "lite0_quality"]
+
+
+def test_presta_j_trains_on_the_targets_labels_and_what_is_kept_of_each_source(arguments):
+    """Two sources with slopes of their own; what is kept of each is `presta_joint`'s, and ridge sees it with labels."""
+    one, two = features(60, np.array([1.0, -1, 1, 0]), 1), features(50, np.array([1.0, 1, -1, 1]), 2)
+    names = ("content_ND", "quality_ND", "x_ND", "scores_N", "groups_N")
+    rows = [RatedImage(Path("x"), 3.0, None, name, "c", "i") for name in ["a"] * 60 + ["b"] * 50]
+    source = recipe.Features(*(np.concatenate([getattr(own, name) for own in (one, two)]) for name in names), rows)
+    target = features(40, np.array([1.0, 0, 1, 0]), 3)
+    found = recipe.one_draw(source, target, arguments, draw=1)
+    labelled = np.random.default_rng([arguments.seed, 1]).choice(40, 12, replace=False)
+    test = np.setdiff1d(np.arange(40), labelled)
+    aim = ppr(target.x_ND[labelled], target.scores_N[labelled])
+    joint = presta_joint({name: (own.x_ND, own.scores_N) for name, own in (("a", one), ("b", two))}, aim, 0.2, 0.95)
+    kept_a, kept_b = joint["a"].kept, joint["b"].kept
+    x_ND = np.concatenate([one.x_ND[kept_a], two.x_ND[kept_b], target.x_ND[labelled]])
+    scores_N = np.concatenate([one.scores_N[kept_a], two.scores_N[kept_b], target.scores_N[labelled]])
+    groups_N = [*one.groups_N[kept_a], *two.groups_N[kept_b], *(f"target {place}" for place in labelled)]
+    expected = fit_ridge(x_ND, scores_N, np.array(groups_N, dtype=object)).predict(target.x_ND[test])
+    assert found[recipe.PRESTA_J]["srcc"] == srcc(expected, target.scores_N[test])
+    assert found[recipe.PRESTA_J]["images"] == len(x_ND)
+    assert found[recipe.JOINT_ALL]["images"] == 122
+
+
+def test_a_network_trains_on_each_selection_and_missing_draws_are_made_up(manifest, tmp_path):
+    options = ["--source", f"a={manifest}", f"b={manifest}", "--source_scale", "a=1:5", "--target", str(manifest)]
+    options += ["--budget", "0.5", "--share", "0.5", "--size", "64", "--crop", "48", "--selectors", "herding"]
+    options += ["--network", "timm:test_resnet", "--network_pretrained", "false", "--network_epochs", "1"]
+    options += ["--network_crop", "32", "--output", str(tmp_path), "--cache", str(tmp_path / "cache")]
+    assert recipe.main([*options, "--draws", "1"]) == 0
+    first = json.loads((tmp_path / "results.json").read_text())["results"]
+    assert set(first[recipe.PRESTA_J]) == {"srcc", "plcc", "ppc", "images", "network_srcc", "network_plcc"}
+    assert "network SRCC" in (tmp_path / "results.md").read_text()
+    assert recipe.main([*options, "--draws", "2"]) == 0
+    both = json.loads((tmp_path / "results.json").read_text())["results"]
+    assert both["herding"]["images"] == [6, 6] and both["herding"]["srcc"][:1] == first["herding"]["srcc"]
+    assert recipe.main([*options, "--draws", "2", "--budget", "0.4"]) == 2

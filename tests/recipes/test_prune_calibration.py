@@ -1,40 +1,52 @@
-"""Pruning on selected calibration images: the right weights go, and a small run reports every selector."""
+"""Pruning on selected calibration images: small runs report every selector, and an interrupted one goes on."""
 
 from __future__ import annotations
 
 import json
 
-import numpy as np
 import prune_calibration as recipe
-import torch
-from torch import nn
-
-
-def test_the_smallest_products_of_weight_and_input_norm_go():
-    generator = torch.Generator().manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2))
-    x = torch.randn(10, 6, generator=generator)
-    before = [layer.weight.detach().double().numpy().copy() for layer in (model[0], model[2])]
-    with recipe.input_norms(model) as norms:
-        model(x[:4])
-        model(x[4:])
-    inputs = [x.double().numpy(), np.maximum(x.double().numpy() @ before[0].T + model[0].bias.detach().numpy(), 0)]
-    recipe.prune_by(model, norms, 0.5)
-    for layer, weight, seen in zip((model[0], model[2]), before, inputs):
-        importance = np.abs(weight) * np.sqrt((seen**2).sum(axis=0))
-        kept = importance >= np.sort(importance, axis=1)[:, weight.shape[1] // 2][:, None]
-        np.testing.assert_allclose(layer.weight.detach().numpy(), np.where(kept, weight, 0), rtol=1e-6)
+import pytest
 
 
 def test_a_small_run(tiny_model, manifest, tmp_path):
     options = ["--model", str(tiny_model), "--manifest", str(manifest), "--test_manifest", str(manifest)]
-    options += ["--budget", "3", "--seeds", "1", "--output", str(tmp_path)]
-    assert recipe.main([*options, "--target", str(manifest)]) == 0
-    results = json.loads((tmp_path / "results.json").read_text())
+    options += ["--budget", "3", "--seeds", "1"]
+    assert recipe.main([*options, "--output", str(tmp_path / "half"), "--target", str(manifest)]) == 0
+    results = json.loads((tmp_path / "half" / "results.json").read_text())
     assert set(results["after"]) == set(recipe.DEFAULT_SELECTORS)
-    assert recipe.main([*options, "--share", "0", "--selectors", "random"]) == 0
-    untouched = json.loads((tmp_path / "results.json").read_text())
-    assert untouched["after"]["random"] == [untouched["before"]] == [results["before"]]
+    assert all(0.45 < own["flops"] < 0.55 for (own,) in results["after"].values())  # half of every linear layer
+    lines = (tmp_path / "half" / "results.md").read_text().splitlines()
+    assert lines[0] == "| calibrated on | FLOPs | SRCC | PLCC |" and len(lines) == 3 + len(results["after"])
+
+    nothing = [*options, "--share", "0", "--selectors", "random", "--output", str(tmp_path / "none")]
+    assert recipe.main(nothing) == 0
+    untouched = json.loads((tmp_path / "none" / "results.json").read_text())
+    (after,) = untouched["after"]["random"]
+    assert after["flops"] == pytest.approx(1, abs=0.01)
+    assert {key: after[key] for key in ("srcc", "plcc")} == untouched["before"] == results["before"]
+    assert recipe.main([*nothing[:-3], "herding", *nothing[-2:]]) == 0
+    assert set(json.loads((tmp_path / "none" / "prunings.json").read_text())["results"]) == {
+        "before", "random / 0", "herding / 0"
+    }  # fmt: skip
+
+
+def test_a_network_is_trained_and_pruned_by_rate_and_distortion(manifest, tmp_path):
+    options = ["--network", "timm:test_resnet", "--random_weights", "--crop", "32", "--epochs", "1", "--budget", "0.5"]
+    options += [
+        "--manifest",
+        str(manifest),
+        "--test_manifest",
+        str(manifest),
+        "--seeds",
+        "1",
+        "--output",
+        str(tmp_path),
+    ]
+    assert recipe.main([*options, "--selectors", "random", "q_diverse"]) == 0
+    results = json.loads((tmp_path / "results.json").read_text())
+    for (own,) in results["after"].values():
+        assert 0 < own["flops"] < 1 and own["gflops"] > 0
+    assert recipe.parse_arguments(options).share == 0.2
 
 
 def test_it_says_what_is_missing(tiny_model, manifest, tmp_path, capsys):
@@ -42,3 +54,6 @@ def test_it_says_what_is_missing(tiny_model, manifest, tmp_path, capsys):
     assert recipe.main([*options, "--budget", "7", "--output", str(tmp_path)]) == 2
     assert "budget is 7, but there are 6" in capsys.readouterr().err
     assert "presta" not in recipe.parse_arguments(options).selectors
+    for wrong in (["--network", "embedded"], ["--share", "0.95"]):
+        with pytest.raises(SystemExit):
+            recipe.parse_arguments([*options, *wrong])
