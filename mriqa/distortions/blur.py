@@ -12,23 +12,23 @@ import torch
 from torch import Tensor
 
 from mriqa.distortions.draws import uniform
-from mriqa.distortions.filters import correlate, gaussian_smooth
+from mriqa.distortions.filters import correlate_even, correlate_few, gaussian_smooth
 
 
 def gaussian_blur(images_BCHW: Tensor, sigma_B: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Gaussian blur with standard deviation sigma; 0 is the identity."""
-    return gaussian_smooth(images_BCHW, sigma_B).clamp(0, 1)
+    return gaussian_smooth(images_BCHW, sigma_B).clamp_(0, 1)
 
 
 def lens_blur(images_BCHW: Tensor, radius_B: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Mean over a disk of the given radius; the disk lies within one pixel, and is the identity, up to radius 0.5."""
-    return correlate(images_BCHW, disk_kernels(radius_B.clamp(min=0.5))).clamp(0, 1)
+    return correlate_even(images_BCHW, disk_kernels(radius_B.clamp(min=0.5))).clamp_(0, 1)
 
 
 def motion_blur(images_BCHW: Tensor, length_B: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Blur along a line of the given length in a random direction; length 1 is the identity."""
     angle_B = math.pi * uniform((len(images_BCHW),), images_BCHW, generator)
-    return correlate(images_BCHW, line_kernels(length_B, angle_B)).clamp(0, 1)
+    return correlate_few(images_BCHW, line_kernels(length_B, angle_B)).clamp_(0, 1)
 
 
 def disk_kernels(radius_B: Tensor) -> Tensor:

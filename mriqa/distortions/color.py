@@ -6,7 +6,6 @@ the same shape and dtype in [0, 1]. Legend: B batch, C channels, H height, W wid
 
 import math
 
-import numpy
 import torch
 from PIL import Image
 from torch import Tensor
@@ -14,11 +13,14 @@ from torch.nn import functional
 
 from mriqa.distortions.color_spaces import lab_to_rgb, rgb_to_gray, rgb_to_lab
 from mriqa.distortions.draws import uniform
+from mriqa.distortions.eight_bits import through_pictures
 from mriqa.distortions.filters import gaussian_smooth
+from mriqa.distortions.pieces import in_pieces
 
 ALL_COLORS = 256
 
 
+@in_pieces
 def color_diffusion(images_BCHW: Tensor, amount_B: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Blur a* and b* with sigma = 1.5 amount + 2 pixels and multiply them by the amount; lightness is kept.
 
@@ -27,8 +29,8 @@ def color_diffusion(images_BCHW: Tensor, amount_B: Tensor, generator: torch.Gene
     """
     sigma_B = torch.minimum(1.5 * amount_B + 2, 3.5 * amount_B)
     lab = rgb_to_lab(images_BCHW)
-    chroma = gaussian_smooth(lab[:, 1:], sigma_B) * _per_image(amount_B.clamp(min=1))
-    return lab_to_rgb(torch.cat([lab[:, :1], chroma], dim=1)).clamp(0, 1)
+    lab[:, 1:] = gaussian_smooth(lab[:, 1:], sigma_B).mul_(_per_image(amount_B.clamp(min=1)))
+    return lab_to_rgb(lab)
 
 
 def color_shift(images_BCHW: Tensor, amount_B: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -38,10 +40,7 @@ def color_shift(images_BCHW: Tensor, amount_B: Tensor, generator: torch.Generato
     pixels; here it is bilinear, hence continuous in the amount.
     """
     angle_B = 2 * math.pi * uniform((len(images_BCHW),), images_BCHW, generator)
-    green = images_BCHW[:, 1:2]
-    moved = _translate(green, amount_B * angle_B.cos(), amount_B * angle_B.sin())
-    blended = torch.lerp(green, moved, _edge_mask(images_BCHW))
-    return torch.cat([images_BCHW[:, :1], blended, images_BCHW[:, 2:]], dim=1).clamp(0, 1)
+    return _shift_green(images_BCHW, amount_B * angle_B.cos(), amount_B * angle_B.sin())
 
 
 def color_quantization(images_BCHW: Tensor, colors_B: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -50,27 +49,34 @@ def color_quantization(images_BCHW: Tensor, colors_B: Tensor, generator: torch.G
     The palette comes from Pillow's octree, standing in for MATLAB's minimum variance quantisation, so the ratings do
     not carry over. Colour counts are rounded.
     """
-    return torch.stack(
-        [
-            image if colors >= ALL_COLORS else _reduce_palette(image, max(round(colors), 1))
-            for image, colors in zip(images_BCHW, colors_B.tolist(), strict=True)
-        ]
-    )
+    return through_pictures(images_BCHW, _reduce_palette, colors_B, colors_B < ALL_COLORS)
 
 
+@in_pieces
 def color_saturation_hsv(images_BCHW: Tensor, factor_B: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Multiply the saturation of HSV; 1 is the identity, 0 grey, negative the complementary hue.
 
     At fixed hue and value V, V - rgb is proportional to saturation, so no conversion is needed.
     """
     value = images_BCHW.amax(dim=1, keepdim=True)
-    return (value - _per_image(factor_B) * (value - images_BCHW)).clamp(0, 1)
+    below_BCHW = (value - images_BCHW).mul_(_per_image(factor_B))
+    return torch.sub(value, below_BCHW, out=below_BCHW)
 
 
+@in_pieces
 def color_saturation_lab(images_BCHW: Tensor, factor_B: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Multiply a* and b* of L*a*b*; 1 is the identity."""
     lab = rgb_to_lab(images_BCHW)
-    return lab_to_rgb(torch.cat([lab[:, :1], lab[:, 1:] * _per_image(factor_B)], dim=1)).clamp(0, 1)
+    lab[:, 1:] *= _per_image(factor_B)
+    return lab_to_rgb(lab)
+
+
+@in_pieces
+def _shift_green(images_BCHW: Tensor, right_B: Tensor, down_B: Tensor) -> Tensor:
+    green = images_BCHW[:, 1:2]
+    shifted_BCHW = images_BCHW.clone()
+    shifted_BCHW[:, 1:2] = torch.lerp(green, _translate(green, right_B, down_B), _edge_mask(images_BCHW))
+    return shifted_BCHW
 
 
 def _edge_mask(images_BCHW: Tensor) -> Tensor:
@@ -83,27 +89,24 @@ def _edge_mask(images_BCHW: Tensor) -> Tensor:
     sample = edges[..., ::4, ::4].flatten(1)
     low, high = torch.quantile(sample, sample.new_tensor([0.01, 0.99]), dim=1)
     low, high = _per_image(low), _per_image(high)
-    return ((edges - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
+    return edges.sub_(low).div_((high - low).clamp_(min=1e-6)).clamp_(0, 1)
 
 
 def _translate(images_BCHW: Tensor, right_B: Tensor, down_B: Tensor) -> Tensor:
     """Move images by a real number of pixels, bilinear, edges replicated."""
-    height, width = images_BCHW.shape[2:]
-    theta = images_BCHW.new_zeros(len(images_BCHW), 2, 3)
-    theta[:, 0, 0] = theta[:, 1, 1] = 1
-    theta[:, 0, 2] = -2 * right_B / width
-    theta[:, 1, 2] = -2 * down_B / height
-    grid = functional.affine_grid(theta, list(images_BCHW.shape), align_corners=False)
-    return functional.grid_sample(images_BCHW, grid, padding_mode="border", align_corners=False)
+    batch, _, height, width = images_BCHW.shape
+    grid_BHW2 = images_BCHW.new_empty(batch, height, width, 2)
+    for axis, length, moves_B in ((0, width, right_B), (1, height, down_B)):
+        centres_L = (torch.arange(length, dtype=grid_BHW2.dtype, device=grid_BHW2.device) + 0.5) * (2 / length) - 1
+        sources_BL = centres_L - moves_B[:, None] * (2 / length)
+        grid_BHW2[..., axis] = sources_BL[:, None, :] if axis == 0 else sources_BL[:, :, None]
+    return functional.grid_sample(images_BCHW, grid_BHW2, padding_mode="border", align_corners=False)
 
 
-def _reduce_palette(image_CHW: Tensor, colors: int) -> Tensor:
-    pixels = (image_CHW.permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().numpy()
-    image = Image.fromarray(pixels)
+def _reduce_palette(picture: Image.Image, colors: float) -> Image.Image:
     # Median cut takes ten times as long and serves rare colours worse.
-    palette = image.quantize(colors, method=Image.Quantize.FASTOCTREE)
-    reduced = image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).convert("RGB")
-    return torch.from_numpy(numpy.array(reduced)).permute(2, 0, 1).to(image_CHW) / 255
+    palette = picture.quantize(max(round(colors), 1), method=Image.Quantize.FASTOCTREE)
+    return picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
 
 
 def _per_image(values_B: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ scikit-image define it.
 Legend: B batch, C channels, H height, W width.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -82,8 +83,14 @@ def _gamma_compress(linear: Tensor) -> Tensor:
 
 
 def _power(positive: Tensor, exponent: float) -> Tensor:
-    """positive ** exponent, in place; twice as fast as torch.pow and as exact as float32 needs."""
-    return positive.log_().mul_(exponent).exp_()
+    """positive ** exponent, in place, as exact as float32 needs; NumPy's logarithm takes half as long as torch's."""
+    if positive.device.type != "cpu":
+        return positive.log_().mul_(exponent).exp_()
+    values = positive.numpy()
+    np.log(values, out=values)
+    values *= exponent
+    np.exp(values, out=values)
+    return positive
 
 
 def _mix(matrix: Tensor, images_BCHW: Tensor) -> Tensor:

@@ -8,10 +8,11 @@ import io
 import math
 from typing import Any
 
-import numpy
 import torch
 from PIL import Image
 from torch import Tensor
+
+from mriqa.distortions.eight_bits import through_pictures
 
 
 def jpeg2000(images_BCHW: Tensor, ratio_B: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -19,38 +20,30 @@ def jpeg2000(images_BCHW: Tensor, ratio_B: Tensor, generator: torch.Generator | 
     height, width = images_BCHW.shape[2:]
     # OpenJPEG refuses more resolutions than the image has halvings.
     resolutions = min(6, 1 + int(math.log2(min(height, width))))
-    return torch.stack(
-        [
-            image
-            if ratio <= 1
-            else _recode(
-                image,
-                format="JPEG2000",
-                quality_mode="rates",
-                quality_layers=[ratio],
-                num_resolutions=resolutions,
-                irreversible=True,
-            )
-            for image, ratio in zip(images_BCHW, ratio_B.tolist(), strict=True)
-        ]
-    )
+
+    def recode(picture: Image.Image, ratio: float) -> Image.Image:
+        return _recode(
+            picture,
+            format="JPEG2000",
+            quality_mode="rates",
+            quality_layers=[ratio],
+            num_resolutions=resolutions,
+            irreversible=True,
+        )
+
+    return through_pictures(images_BCHW, recode, ratio_B, ratio_B > 1)
 
 
 def jpeg(images_BCHW: Tensor, quality_B: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Compress with the given quality, rounded, at least 1, chroma halved (4:2:0); 100 is the identity."""
-    return torch.stack(
-        [
-            image
-            if quality >= 100
-            else _recode(image, format="JPEG", quality=max(round(quality), 1), subsampling="4:2:0")
-            for image, quality in zip(images_BCHW, quality_B.tolist(), strict=True)
-        ]
-    )
+
+    def recode(picture: Image.Image, quality: float) -> Image.Image:
+        return _recode(picture, format="JPEG", quality=max(round(quality), 1), subsampling="4:2:0")
+
+    return through_pictures(images_BCHW, recode, quality_B, quality_B < 100)
 
 
-def _recode(image_CHW: Tensor, **options: Any) -> Tensor:
-    pixels = (image_CHW.permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().numpy()
+def _recode(picture: Image.Image, **options: Any) -> Image.Image:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, **options)
-    decoded = numpy.array(Image.open(buffer).convert("RGB"))
-    return torch.from_numpy(decoded).permute(2, 0, 1).to(image_CHW) / 255
+    picture.save(buffer, **options)
+    return Image.open(buffer)

@@ -8,6 +8,7 @@ Legend: B batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -31,14 +32,57 @@ class ImageSeeds(torch.Generator):
         self.place_B = torch.tensor([places[seed] for seed in seeds], device=device)
 
 
+class Draws:
+    """Random numbers (B, …) for the images of a batch, made where and when rows of them are asked for, first to last.
+
+    So a batch that is worked on piece by piece never has all of its numbers in memory at once, and they are those that
+    one call for the whole batch gives.
+    """
+
+    def __init__(self, function: Callable[..., Tensor], like: Tensor, generator: torch.Generator | None):
+        self.function, self.generator, self.device = function, generator, like.device
+        self.options = {"dtype": like.dtype, "device": like.device if generator is None else generator.device}
+        self.shape = tuple(like.shape)
+        self.drawn_at_once: Tensor | None = None
+        if isinstance(generator, ImageSeeds):
+            self.of_each = [self._draw(1, each) for each in generator.generators]
+        elif not self._follow_on():
+            self.drawn_at_once = self._draw(self.shape[0], generator)
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        if isinstance(self.generator, ImageSeeds):
+            places = self.generator.place_B[rows].tolist()
+            return self.of_each[places[0]] if len(places) == 1 else torch.cat([self.of_each[each] for each in places])
+        if self.drawn_at_once is not None:
+            return self.drawn_at_once[rows]
+        return self._draw(len(range(*rows.indices(self.shape[0]))), self.generator)
+
+    def _draw(self, count: int, generator: torch.Generator | None) -> Tensor:
+        return self.function((count, *self.shape[1:]), generator=generator, **self.options).to(self.device)
+
+    def _follow_on(self) -> bool:
+        """Whether draws for some images and then for others are those for all: torch makes normal ones 16 at a time."""
+        return self.options["device"].type == "cpu" and math.prod(self.shape[1:]) % 16 == 0
+
+
 def uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None, images_in: int = 0) -> Tensor:
     """Uniform on [0, 1), in the dtype and on the device of `like`; the images lie along dimension `images_in`."""
     return _draw(torch.rand, shape, like, generator, images_in)
 
 
+def uniform_as(images_BCHW: Tensor, generator: torch.Generator | None) -> Draws:
+    """Uniform on [0, 1), one for every value of the images."""
+    return Draws(torch.rand, images_BCHW, generator)
+
+
 def normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None, images_in: int = 0) -> Tensor:
     """Standard normal, otherwise as `uniform`."""
     return _draw(torch.randn, shape, like, generator, images_in)
+
+
+def normal_as(images_BCHW: Tensor, generator: torch.Generator | None) -> Draws:
+    """Standard normal, one for every value of the images."""
+    return Draws(torch.randn, images_BCHW, generator)
 
 
 def _draw(

@@ -132,6 +132,7 @@ def rater_std(name: str, severity: float) -> float:
     return find_labelled(name).rater_std(severity)
 
 
+@torch.no_grad()
 def distort(
     images_BCHW: Tensor, name: str, severity: float | Tensor, generator: torch.Generator | None = None
 ) -> Tensor:
@@ -154,7 +155,7 @@ def distort(
     distortion = find(name)
     _check_images(images_BCHW)
     # Half precision lacks filters on the CPU and would lose noise of small variance.
-    working_BCHW = images_BCHW if images_BCHW.dtype == torch.float64 else images_BCHW.float()
+    working_BCHW = (images_BCHW if images_BCHW.dtype == torch.float64 else images_BCHW.float()).contiguous()
     severity_B = torch.as_tensor(severity, dtype=working_BCHW.dtype, device=images_BCHW.device)
     if severity_B.ndim == 0:
         severity_B = severity_B.expand(len(images_BCHW))

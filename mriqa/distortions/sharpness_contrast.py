@@ -9,19 +9,22 @@ from torch import Tensor
 
 from mriqa.distortions.color_spaces import lab_to_rgb, rgb_to_lab
 from mriqa.distortions.filters import gaussian_smooth
+from mriqa.distortions.pieces import in_pieces
 
 LINEAR_CONTRAST = -0.2
 
 
+@in_pieces
 def high_sharpen(images_BCHW: Tensor, amount_B: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Unsharp masking of L* with a Gaussian of 3 pixels; amount 0 is the identity."""
     lab = rgb_to_lab(images_BCHW)
     lightness = lab[:, :1]
-    blurred = gaussian_smooth(lightness, lab.new_full((len(lab),), 3.0))
-    sharpened = lightness + amount_B[:, None, None, None] * (lightness - blurred)
-    return lab_to_rgb(torch.cat([sharpened, lab[:, 1:]], dim=1)).clamp(0, 1)
+    detail = lightness - gaussian_smooth(lightness, lab.new_full((len(lab),), 3.0))
+    lightness += detail.mul_(amount_B[:, None, None, None])
+    return lab_to_rgb(lab)
 
 
+@in_pieces
 def contrast_change(images_BCHW: Tensor, amount_B: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Cubic tone curve: steeper in the middle for amounts above -0.2 (the identity), flatter below.
 
@@ -29,8 +32,8 @@ def contrast_change(images_BCHW: Tensor, amount_B: Tensor, generator: torch.Gene
     and (1, 1). It is odd about the middle, which leaves one cubic, written out here.
     """
     from_middle = images_BCHW - 0.5
-    bump = 125 / 21 * from_middle * (0.25 - from_middle**2)
-    return (images_BCHW + (amount_B - LINEAR_CONTRAST)[:, None, None, None] * bump).clamp(0, 1)
+    bump = from_middle.square().neg_().add_(0.25).mul_(from_middle)
+    return bump.mul_(125 / 21 * (amount_B - LINEAR_CONTRAST)[:, None, None, None]).add_(images_BCHW)
 
 
 def contrast_up(images_BCHW: Tensor, amount_B: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -43,6 +46,8 @@ def contrast_down(images_BCHW: Tensor, amount_B: Tensor, generator: torch.Genera
     return contrast_change(images_BCHW, amount_B)
 
 
+@in_pieces
 def nonlinear_contrast(images_BCHW: Tensor, slope_B: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Values pulled towards the middle, ½ + 2 a (x − ½); the slope a = ½ is the identity, 0 is grey."""
-    return (0.5 + 2 * slope_B[:, None, None, None] * (images_BCHW - 0.5)).clamp(0, 1)
+    slope_B111 = 2 * slope_B[:, None, None, None]
+    return (images_BCHW * slope_B111).add_(0.5 - 0.5 * slope_B111)
