@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from brightness import Brightness
 from PIL import Image, ImageDraw, ImageFilter
+from small_calibration import SMALL_CALIBRATION
 
 from mriqa.eval.report import markdown_table
 from mriqa.manifest.rows import RatedImage
@@ -70,7 +71,7 @@ def test_too_few_pictures_are_one_sentence():
 
 def test_it_is_kept_beside_the_model_and_broken_ones_are_one_sentence(tmp_path):
     assert Calibration.load(tmp_path) is None
-    found = fit(observed(20, 0))
+    found = SMALL_CALIBRATION
     assert found.save(tmp_path) == tmp_path / CALIBRATION_FILE
     again = Calibration.load(tmp_path)
     assert again == found and again.strangeness([Image.new("RGB", (9, 9))]) == 1
@@ -163,8 +164,7 @@ def test_another_readout_takes_no_intervals_of_this_one(calibrated):
 
 
 def test_the_table_for_a_card():
-    found = replace(fit(observed(20, 0)), coverage={"0.8": {"covered": 0.8125, "width": 1.5}})
-    assert markdown_table(coverage_rows(found), COVERAGE_COLUMNS).splitlines() == [
+    assert markdown_table(coverage_rows(SMALL_CALIBRATION), COVERAGE_COLUMNS).splitlines() == [
         "|  | ratings inside | mean width |",
         "| --- | ---: | ---: |",
         "| 80% interval | 81.2 % | 1.500 |",
