@@ -111,8 +111,8 @@ def score(
 
     One row per image: image, score, std (spread of the score), error, n_parsed (answers that parsed); of a calibrated
     model also low and high, between which people's score is with 80 %. Without --out the rows go to the terminal as a
-    table, or to a pipe as JSON Lines. With it, the same command goes on after a stop
-    of any kind, and any number of them may work on one FILE at once.
+    table, or to a pipe as JSON Lines. With it, the same command goes on after a stop of any kind, and any number of
+    them may work on one FILE at once.
 
     [b]Examples[/b]
 

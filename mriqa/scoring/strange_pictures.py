@@ -32,7 +32,7 @@ def strange_pictures(count: int, seed: int = 0) -> list[Image.Image]:
 
 def _blank(random: np.random.Generator) -> Image.Image:
     """One colour, grey or white more often than not; or nearly so."""
-    grey = int(random.choice([0, 255, random.integers(256)]))
+    grey = int(random.choice([0, 255, int(random.integers(256))]))
     colour = _colour(random) if random.random() < 0.3 else (grey, grey, grey)
     picture = _page(colour)
     if random.random() < 0.3:  # a scanned page
