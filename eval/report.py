@@ -34,12 +34,14 @@ COLUMNS = {
     "move_mean": "mean\nmove",
     "move_max": "largest\nmove",
     "srcc_with_plain": "SRCC with\nplain scores",
+    "covered": "ratings\ninside",
+    "width": "mean\nwidth",
 }
 """Measures shown unless others are asked for, in this order, with their headings."""
 
-SHARES = ("parse_rate", "outlier_ratio")
+SHARES = ("parse_rate", "outlier_ratio", "covered")
 LOWER_IS_BETTER = ("rmse", "outlier_ratio")
-PLAIN = ("n", "parse_rate", "move_mean", "move_max", "srcc_with_plain")
+PLAIN = ("n", "parse_rate", "move_mean", "move_max", "srcc_with_plain", "covered", "width")
 
 
 def cells(results: Results, columns: Sequence[str] | None = None) -> tuple[list[str], list[list[str]]]:

@@ -94,7 +94,9 @@ def write_text(text: str, path: AnyPath, *, sync: bool = False, parents: bool = 
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(value: Any, path: AnyPath, *, indent: int = 2, ensure_ascii: bool = True, sync: bool = False) -> None:
+def write_json(
+    value: Any, path: AnyPath, *, indent: int | None = 2, ensure_ascii: bool = True, sync: bool = False
+) -> None:
     """Write `value` as standard JSON, NaN and infinity as null (JSON has no word for them).
 
     Arrays and tensors become lists. `ensure_ascii=False` keeps other letters readable instead of escaping them.

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from mriqa import __version__
+from mriqa.cli.calibrate import calibrate
 from mriqa.cli.card import card
 from mriqa.cli.check import check
 from mriqa.cli.data_sets import data
@@ -66,6 +67,7 @@ app.command("eval")(evaluate)
 app.command()(leaderboard)
 app.command()(gmad)
 app.command()(stability)
+app.command()(calibrate)
 app.add_typer(data, name="data")
 app.command("audit")(audit_manifests)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(check)

@@ -26,8 +26,9 @@ def push(
 ) -> None:
     """Push a training run's model, with its card, to the Hugging Face Hub.
 
-    Uploaded are safetensors weights, configs, tokenizer, mriqa.json, plots and the card, and nothing else. The card is
-    MODEL_CARD.md of the run's folder (see `mriqa card`), else one written now. The token is huggingface_hub's own.
+    Uploaded are safetensors weights, configs, tokenizer, mriqa.json, calibration.json, plots and the card, and nothing
+    else. The card is MODEL_CARD.md of the run's folder (see `mriqa card`), else one written now. The token is
+    huggingface_hub's own.
 
     [b]Examples[/b]
 

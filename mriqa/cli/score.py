@@ -19,6 +19,7 @@ from mriqa.cli.options import BackendName, Overwrite, ScorerOptions, takes_score
 from mriqa.scoring.backend_table import BACKENDS, DEFAULT_BACKEND
 
 if TYPE_CHECKING:
+    from mriqa.scoring.jobs.map_folder import MapFolder
     from mriqa.scoring.jobs.runner import Engine, Outcome
     from mriqa.scoring.scorer import Score
 
@@ -45,6 +46,15 @@ def score(
         int | None, typer.Option(min=1, help="Images that go through the model together. Default: 8, elsewhere 64.")
     ] = None,
     overwrite: Overwrite = False,
+    maps: Annotated[
+        Path | None,
+        typer.Option(
+            "--map",
+            metavar="FOLDER",
+            help="Also show where each picture is bad: a map of its quality as PNG, and its values as .npy, in this "
+            "folder. Costs up to 64 more scores a picture.",
+        ),
+    ] = None,
     text: Annotated[bool, typer.Option("--text", help="Also write the model's answers (columns text, texts).")] = False,
     allow_urls: Annotated[bool, typer.Option("--allow-urls", help="Fetch images that are given as URLs.")] = False,
     shard: Annotated[
@@ -99,13 +109,16 @@ def score(
 ) -> None:
     """Score images from 1 (bad) to 5 (excellent).
 
-    One row per image: image, score, std (spread of the score), error, n_parsed (answers that parsed). Without --out
-    the rows go to the terminal as a table, or to a pipe as JSON Lines. With it, the same command goes on after a stop
-    of any kind, and any number of them may work on one FILE at once.
+    One row per image: image, score, std (spread of the score), error, n_parsed (answers that parsed); of a calibrated
+    model also low and high, between which people's score is with 80 %. Without --out the rows go to the terminal as a
+    table, or to a pipe as JSON Lines. With it, the same command goes on after a stop of any kind, and any number of
+    them may work on one FILE at once.
 
     [b]Examples[/b]
 
       mriqa score photo.jpg
+
+      mriqa score photo.jpg --map maps
 
       mriqa score holiday/ "scans/**/*.tif" -m outputs/demo/model -o scores.csv
 
@@ -137,24 +150,33 @@ def score(
         raise typer.BadParameter("--workers goes with --engine ray; without it, start the command several times.")
     if engine == "ray" and out is None:
         raise typer.BadParameter("--engine ray needs a file to write: --out scores.parquet.")
+    if engine == "ray" and maps is not None:
+        raise typer.BadParameter("--map goes with --engine local; several of its workers may share one FOLDER.")
     with plain_errors():
+        folder = None if maps is None else _map_folder(maps, options, overwrite)
         if out is None:
-            _to_terminal(sources, allow_urls, options)
+            _to_terminal(sources, allow_urls, options, folder)
             return
-        from mriqa.scoring.jobs.runner import Job, was_just_finished
+        from mriqa.scoring.jobs.runner import InProcess, Job, was_just_finished
 
         if was_just_finished(out):
             say(f"Wrote {out}.")
             return
         size = shard_size or max(SHARD_SIZE, BATCHES_PER_SHARD * options.batch_size)
-        settings = {**options.settings, "text": text}
+        settings = {**options.settings, "text": text, "map": None if maps is None else str(maps)}
         job = Job.open(out, sources, settings, overwrite=overwrite, allow_urls=allow_urls, shard_size=size)
         with closing(job), terminated_in_order():  # gives up the shard in work, so that nobody waits for it
             if engine == "ray":
                 outcome = job.run_on(_ray_engine(options, ray_address, workers, tensor_parallel), part)
             else:
-                outcome = job.run(options.load(), part)
+                outcome = job.run_on(InProcess(options.load(), folder), part)
     _report(outcome, out)
+
+
+def _map_folder(folder: Path, options: ScorerOptions, overwrite: bool) -> MapFolder:
+    from mriqa.scoring.jobs.map_folder import MapFolder
+
+    return MapFolder(folder, options.settings, overwrite)
 
 
 def _ray_engine(options: ScorerOptions, address: str | None, workers: int | None, accelerators: int) -> Engine:
@@ -180,7 +202,7 @@ def _absolute(name: str) -> str:
     return str(path.absolute()) if path.exists() else name
 
 
-def _to_terminal(sources: list[str], allow_urls: bool, options: ScorerOptions) -> None:
+def _to_terminal(sources: list[str], allow_urls: bool, options: ScorerOptions, maps: MapFolder | None) -> None:
     """Rows as a table, or as JSON Lines where stdout is no terminal."""
     from mriqa.progress import with_progress
     from mriqa.scoring.jobs.batch import columns_of, score_items, to_row
@@ -190,17 +212,23 @@ def _to_terminal(sources: list[str], allow_urls: bool, options: ScorerOptions) -
         tempfile.TemporaryDirectory(prefix="mriqa-") as folder,
         closing(ImageList.build(Path(folder) / "images.sqlite", sources, allow_urls=allow_urls)) as images,
     ):
-        stream = with_progress(score_items(options.load(), images), total=len(images))
-        head = options.head is not None
+        loaded = options.load()
+        scores = score_items(loaded, images)
+        mapped = ((score, None) for score in scores) if maps is None else maps.rows(loaded, images, scores)
+        stream = with_progress(mapped, total=len(images))
+        head, interval = options.head is not None, loaded.calibration is not None
         if sys.stdout.isatty():
-            scores = list(stream)
-            _print_scores(scores, head)
-            failures = [(one.image, one.error) for one in scores if one.error]
+            pairs = list(stream)
+            _print_scores([score for score, _ in pairs], head, interval)
+            failures = [(one.image, one.error) for one, _ in pairs if one.error]
+            if maps is not None and any(name for _, name in pairs):
+                say(f"The maps are in {maps.folder}.")
         else:
             failures = []
-            for one in stream:
-                row = to_row(one)
-                print(json.dumps({name: row[name] for name in columns_of(head=head)}), flush=True)
+            names = columns_of(head=head, interval=interval, maps=maps is not None)
+            for one, name in stream:
+                row = to_row(one) | {"map": name}
+                print(json.dumps({name: row[name] for name in names}), flush=True)
                 failures += [(one.image, one.error)] if one.error else []
     if failures:
         _exit_with_failures(len(failures), len(images), *failures[0])
@@ -232,15 +260,17 @@ def _part(shard: str | None) -> tuple[int, int]:
     return int(match[1]) % int(match[2]), int(match[2])  # so that schedulers may count from 0 or from 1
 
 
-def _print_scores(scores: list[Score], head: bool) -> None:
+def _print_scores(scores: list[Score], head: bool, interval: bool) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     names = ["score", "std", "head_score"] if head else ["score", "std"]
-    table = Table("image", *names, "error")
+    table = Table("image", *names, *(["80 % interval"] if interval else []), "error")
     for score in scores:
         numbers = (getattr(score, name) for name in names)
-        cells = ("–" if number is None or math.isnan(number) else f"{number:.2f}" for number in numbers)
+        cells = ["–" if number is None or math.isnan(number) else f"{number:.2f}" for number in numbers]
+        if interval:
+            cells.append("{:.1f}–{:.1f}".format(*score.interval) if score.interval else "–")
         table.add_row(Text(score.image), *cells, Text(score.error or "", style="red"))
     Console().print(table)

@@ -23,6 +23,8 @@ from mriqa.hub.run import CARD_FILE, HubError, Origin, Run, origin_of
 from mriqa.hub.upload_plan import PLOTS
 from mriqa.hub.usage import usage
 from mriqa.reward import REWARDS
+from mriqa.scoring.calibrating import COVERAGE_COLUMNS, coverage_rows
+from mriqa.scoring.certainty import Calibration
 
 PLACEHOLDER = "your-name/your-model"
 SHOWN = (
@@ -84,6 +86,7 @@ def write_card(run: Run, repo: str | None = None, options: CardOptions | None = 
         usage(run, origin, name, as_adapter),
         _evaluation(run, evaluations),
         _stability(run),
+        _certainty(run),
         _data(run, options.data_licences),
         _training(run, origin),
         _limitations(run, evaluations),
@@ -165,6 +168,23 @@ def _stability(run: Run) -> str:
         "correlation with the scores of the pictures as they are.\n\n"
         f"{markdown_table(stability_rows(found), STABILITY_COLUMNS)}{left_out}"
     ).strip()
+
+
+def _certainty(run: Run) -> str:
+    """What `mriqa calibrate` left beside the model. Raises CalibrationError where that is broken."""
+    found = Calibration.load(run.model)
+    if found is None:
+        return (
+            "## How sure it is\n\n**Not measured.** `mriqa calibrate --model MODEL --manifest FILE` measures on rated "
+            "pictures how far off scores are; a card written afterwards shows it."
+        )
+    return (
+        f"## How sure it is\n\nEach score comes with an interval (readout {found.readout}), made on {found.images:,} "
+        f"rated pictures of {found.contents:,} contents. How often people's score lay inside, on contents "
+        f"that the interval wasn't made on, and its mean width in points:\n\n"
+        f"{markdown_table(coverage_rows(found), COVERAGE_COLUMNS)}\n"
+        f"Pictures unlike these get a wider one, up to an expected error of {found.prior:.2f} points."
+    )
 
 
 def _demo_test(run: Run) -> str:

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 from mriqa.hub.run import CARD_FILE, HubError, Run, origin_of
 from mriqa.models import ADAPTER_FILE, SETTINGS_FILE, ModelError, load_vlm, save_scoring_settings
+from mriqa.scoring.certainty import CALIBRATION_FILE, Calibration
 
 CARD, WEIGHTS, CONFIG, TOKENIZER, SCORING, PLOT = "card", "weights", "config", "tokenizer", "how to score", "plot"
 INDEX_FILE = "model.safetensors.index.json"
@@ -24,6 +25,7 @@ KINDS = {
     "generation_config.json": CONFIG,
     ADAPTER_FILE: CONFIG,
     SETTINGS_FILE: SCORING,
+    CALIBRATION_FILE: SCORING,
     "processor_config.json": CONFIG,
     "preprocessor_config.json": CONFIG,
     "video_preprocessor_config.json": CONFIG,
@@ -109,6 +111,8 @@ def merged_model(run: Run) -> Iterator[Path]:
         model.save_pretrained(folder)
         processor.save_pretrained(folder)
         save_scoring_settings(folder, run.answer_format, run.views)
+        if (calibration := Calibration.load(run.model)) is not None:
+            calibration.save(folder)
         yield Path(folder)
 
 

@@ -13,16 +13,21 @@ from html import escape
 import numpy as np
 
 from mriqa.distortions import mean_mos
-from mriqa.page.judge import DISTORTIONS, Distorted, Judged
+from mriqa.page.judge import DISTORTIONS, Distorted, Judged, picture_uri
+from mriqa.scoring.map_drawing import colour_bar
 from mriqa.scoring.reading import Distribution
 from mriqa.scoring.scorer import Score
 
 WORDS = {1: "bad", 2: "poor", 3: "fair", 4: "good", 5: "excellent"}  # the five grades of ITU-R BT.500
 BINS = 41  # of 0.1 on 1..5
+STRANGE = 0.5  # from there on it is said
 
 
 def cards(ordered: Sequence[Judged], judged: Sequence[Judged]) -> str:
-    """The scored pictures in this order with their rank by quality; before them what was refused, and why."""
+    """The scored pictures in this order with their rank by quality; before them what was refused, and why.
+
+    Pictures that have a map are shown under it.
+    """
     refused = [one.score for one in judged if math.isnan(one.score.score)]
     ranked = sorted((one.score.score for one in ordered), reverse=True)
     reasons = "".join(f"<li><strong>{escape(one.image)}</strong>: {escape(one.error or '')}</li>" for one in refused)
@@ -31,6 +36,7 @@ def cards(ordered: Sequence[Judged], judged: Sequence[Judged]) -> str:
     return (
         f'<p class="mq-count" role="status">{count}, from 1 (bad) to 5 (excellent)</p>'
         + (f'<ul class="mq-refused" role="alert">{reasons}</ul>' if refused else "")
+        + (map_legend() if any(one.map for one in ordered) else "")
         + f'<ol class="mq-cards">{rows}</ol>'
     )
 
@@ -39,16 +45,38 @@ def _card(one: Judged, rank: int, of: int) -> str:
     name, score = escape(one.score.image, quote=True), one.score
     place = f'<span class="mq-rank" aria-label="Rank {rank} of {of}">{rank}</span>' if of > 1 else ""
     return f"""<li class="mq-card">
-  <div class="mq-thumbnail"><img src="{one.thumbnail}" alt="{name}">{place}</div>
+  <div class="mq-thumbnail">{_thumbnail(one, name)}{place}</div>
   <div class="mq-numbers"><p class="mq-name">{name}</p>{_number(score)}</div>
   {distribution_plot(score)}
 </li>"""
 
 
+def _thumbnail(one: Judged, name: str) -> str:
+    """The small picture; under its map it is shown whole, since what is cut off may be what is bad."""
+    if not one.map:
+        return f'<img src="{one.thumbnail}" alt="{name}">'
+    return f'<img class="mq-mapped" src="{one.map}" alt="{name}, where it is bad and good">'
+
+
+def map_legend() -> str:
+    """What the colours of the maps mean."""
+    return (
+        f'<p class="mq-scale"><span>1 bad</span><img src="{picture_uri(colour_bar(160, 12))}" alt="from dark violet '
+        'over green to yellow"><span>5 excellent</span></p>'
+    )
+
+
 def _number(score: Score) -> str:
+    """The score in a figure and in a word, and how sure it is: an interval, or else the model's own spread."""
     spread = "" if math.isnan(score.std) else f' <span class="mq-spread">± {score.std:.2f}</span>'
+    sure = ""
+    if score.interval is not None:
+        spread, (low, high) = "", score.interval
+        sure = f'<p class="mq-sure">{low:.1f} to {high:.1f} <span>with 80 % probability</span></p>'
+    if (score.strangeness or 0) > STRANGE:
+        sure += '<p class="mq-sure">Unlike the pictures that the model was checked on.</p>'
     word = WORDS[min(5, max(1, round(score.score)))]
-    return f'<p class="mq-score"><b>{score.score:.2f}</b>{spread}</p><p class="mq-word">{word}</p>'
+    return f'<p class="mq-score"><b>{score.score:.2f}</b>{spread}</p><p class="mq-word">{word}</p>{sure}'
 
 
 def distribution_plot(score: Score) -> str:
@@ -59,6 +87,11 @@ def distribution_plot(score: Score) -> str:
     def x(value: float) -> float:
         return left + (value - 1) / 0.1 * step
 
+    interval, within = "", ""
+    if score.interval is not None:
+        low, high = score.interval
+        interval = f'<path class="mq-interval" d="M{x(low):.1f} {base}H{x(high):.1f}"/>'
+        within = f", {low:.1f} to {high:.1f} with 80 % probability"
     shares = np.zeros(BINS) if score.distribution is None else _binned(score.distribution)
     tallest = shares.max() or 1.0
     bars = "".join(
@@ -69,8 +102,8 @@ def distribution_plot(score: Score) -> str:
     ticks = "".join(f'<text x="{x(grade):.1f}" y="{height - 4}">{grade}</text>' for grade in WORDS)
     likely = "" if score.distribution is None else f", most likely about {1 + 0.1 * shares.argmax():.1f}"
     return f"""<svg class="mq-plot mq-distribution" viewBox="0 0 {width} {height}" role="img"
-  aria-label="Distribution of the score from 1 to 5: mean {score.score:.2f}{likely}">
-  <path class="mq-bars" d="{bars}"/><path class="mq-axis" d="M{left} {base}H{width - left}"/>
+  aria-label="Distribution of the score from 1 to 5: mean {score.score:.2f}{likely}{within}">
+  <path class="mq-bars" d="{bars}"/><path class="mq-axis" d="M{left} {base}H{width - left}"/>{interval}
   <path class="mq-mean" d="M{x(score.score):.1f} {top - 4}V{base + 4}"/>{ticks}</svg>"""
 
 

@@ -17,6 +17,8 @@ from PIL import Image
 
 from mriqa.distortions import distort
 from mriqa.images import ImageError
+from mriqa.scoring.map_drawing import overlay
+from mriqa.scoring.quality_map import MapSettings, quality_map
 from mriqa.scoring.scorer import Score, Scorer
 from mriqa.serving.uploads import open_upload
 
@@ -43,6 +45,7 @@ ORDERS = ("Best first", "Worst first", "As dropped")
 CURVE_SEVERITIES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 THUMBNAIL, COPY = 320, 768  # longest side in pixels; KADID-10k's pictures, which set the severities, are 512×384
 LONGEST_NAME = 80
+MAP_WINDOWS = 36  # at most, for each picture: who drops sixteen doesn't wait for minutes
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,14 @@ class Upload:
 
 @dataclass(frozen=True)
 class Judged:
-    """An upload's score, or why it has none, and a small picture as a data URI, empty where it is no picture."""
+    """An upload's score, or why it has none, and a small picture as a data URI, empty where it is no picture.
+
+    `map` is the small picture under its quality map, empty where that wasn't asked for or has no score anywhere.
+    """
 
     score: Score
     thumbnail: str = ""
+    map: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,7 @@ class Judge:
         # Every movement of the slider asks for these again. Uploads lie under their contents' hash, so paths don't lie.
         self._copy = lru_cache(maxsize=16)(self._make_copy)
         self._curve = lru_cache(maxsize=256)(self._score_curve)
+        self._map = lru_cache(maxsize=64)(self._make_map)
 
     def judge(self, uploads: Sequence[Upload]) -> list[Judged]:
         """A score or a reason for each upload, in order. Raises BackendError."""
@@ -91,7 +99,7 @@ class Judge:
                 except ImageError as error:
                     refused[number] = Judged(Score(upload.name, math.nan, math.nan, str(error)))
                 else:
-                    thumbnails.append(_data_uri(_shrunk(picture, THUMBNAIL), quality=85))
+                    thumbnails.append(picture_uri(_shrunk(picture, THUMBNAIL), quality=85))
                     yield picture
 
         scored = map(Judged, list(self.scorer.stream(pictures())), thumbnails)
@@ -101,13 +109,20 @@ class Judge:
             for one, upload in zip(judged, uploads, strict=True)
         ]
 
+    def with_maps(self, judged: Sequence[Judged], uploads: Sequence[Upload]) -> list[Judged]:
+        """The judged uploads, in order, each that has a score with its map. Raises ImageError, BackendError."""
+        return [
+            one if math.isnan(one.score.score) else replace(one, map=self._map(upload.path))
+            for one, upload in zip(judged, uploads, strict=True)
+        ]
+
     def distorted(self, path: Path, distortion: str, severity: float) -> Distorted:
         """An upload's copy under a distortion of that name on the page, and its score.
 
         Raises ImageError, BackendError.
         """
         picture = _distort(self._copy(path), distortion, severity)
-        return Distorted(_data_uri(picture, quality=95), picture.size, self.scorer.score([picture])[0])
+        return Distorted(picture_uri(picture, quality=95), picture.size, self.scorer.score([picture])[0])
 
     def curve(self, path: Path, distortion: str) -> list[tuple[float, float]]:
         """The copy's scores at `CURVE_SEVERITIES`, NaN where there is none. Raises ImageError, BackendError."""
@@ -117,6 +132,12 @@ class Judge:
         copy = self._copy(path)
         scores = self.scorer.score([_distort(copy, distortion, severity) for severity in CURVE_SEVERITIES])
         return [(severity, one.score) for severity, one in zip(CURVE_SEVERITIES, scores, strict=True)]
+
+    def _make_map(self, path: Path) -> str:
+        """The thumbnail under the map of the picture at its own scale, as a data URI; empty where there is none."""
+        picture = self._open(path)
+        found = quality_map(self.scorer, picture, MapSettings(most=MAP_WINDOWS))
+        return picture_uri(overlay(_shrunk(picture, THUMBNAIL), found), quality=90) if found.scored else ""
 
     def _make_copy(self, path: Path) -> Image.Image:
         return _shrunk(self._open(path), COPY)
@@ -156,7 +177,8 @@ def _shrunk(picture: Image.Image, longest: int) -> Image.Image:
     return small
 
 
-def _data_uri(picture: Image.Image, quality: int) -> str:
+def picture_uri(picture: Image.Image, quality: int = 95) -> str:
+    """The picture as a data URI, as JPEG."""
     file = io.BytesIO()
     picture.save(file, "JPEG", quality=quality, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -48,7 +48,9 @@ def make_page(scorer: Scorer, limits: Limits) -> gr.Blocks:
         _html(_terms(limits))
         judged = gr.State([])
         with gr.Column(visible=False) as results:
-            order = gr.Radio(ORDERS, value=ORDERS[0], label="Order", elem_id="order")
+            with gr.Row(elem_id="how"):
+                order = gr.Radio(ORDERS, value=ORDERS[0], label="Order", elem_id="order")
+                where = gr.Checkbox(False, label="Show where it is bad", container=False, elem_id="where")
             cards = _html(elem_id="cards")
         with gr.Column(visible=False, elem_id="distort") as panel:
             _html(SPOILING)
@@ -66,17 +68,18 @@ def make_page(scorer: Scorer, limits: Limits) -> gr.Blocks:
                 with gr.Column(min_width=280):
                     curve = _html(elem_id="curve")
 
-        def score(uploads: list[Upload], wanted: str, name: str, at: float) -> dict[Any, Any]:
+        def score(uploads: list[Upload], wanted: str, name: str, at: float, mapped: bool) -> dict[Any, Any]:
             if len(uploads) > limits.images:
                 raise gr.Error(
                     f"{len(uploads)} pictures are too many: drop at most {limits.images}.", print_exception=False
                 )
             found = judge.judge(uploads)
+            shown = judge.with_maps(found, uploads) if mapped else found
             choices = [(one.score.image, number) for number, one in enumerate(found) if one.thumbnail]
             first = choices[0][1] if choices else None
             return {
                 judged: found,
-                cards: drawings.cards(in_order(found, wanted), found),
+                cards: drawings.cards(in_order(shown, wanted), shown),
                 results: gr.update(visible=bool(found)),
                 order: gr.update(visible=len(choices) > 1),
                 panel: gr.update(visible=bool(choices)),
@@ -84,8 +87,11 @@ def make_page(scorer: Scorer, limits: Limits) -> gr.Blocks:
                 **move(uploads, first, name, at),
             }
 
-        def sort(judged: Sequence[Judged], order: str) -> str:
-            return drawings.cards(in_order(judged, order), judged)
+        def arrange(judged: Sequence[Judged], uploads: list[Upload], order: str, mapped: bool) -> str:
+            if len(judged) != len(uploads):  # other pictures have just been dropped, and are about to be scored
+                return ""
+            shown = judge.with_maps(judged, uploads) if mapped else judged
+            return drawings.cards(in_order(shown, order), shown)
 
         def move(uploads: list[Upload], chosen: int | None, distortion: str, severity: float) -> dict[Any, str]:
             if chosen is None or chosen >= len(uploads):
@@ -106,8 +112,14 @@ def make_page(scorer: Scorer, limits: Limits) -> gr.Blocks:
         # One event at a time has the model; what the slider passes on its way is left out.
         common: dict[str, Any] = {"concurrency_id": "model", "concurrency_limit": 1, "api_visibility": "private"}
         everything = [judged, cards, results, order, panel, chosen, picture, curve]
-        files.change(_plain_errors(score), [files, order, distortion, severity], everything, **common)
-        order.input(sort, [judged, order], cards, show_progress="hidden", **common)
+        files.change(_plain_errors(score), [files, order, distortion, severity, where], everything, **common)
+        arranged: dict[str, Any] = {
+            "fn": _plain_errors(arrange),
+            "inputs": [judged, files, order, where],
+            "outputs": cards,
+        }
+        order.input(**arranged, show_progress="hidden", **common)
+        where.input(**arranged, **common)
         gr.on([chosen.input, distortion.input], **moved, **common)
         severity.input(**moved, trigger_mode="always_last", show_progress="hidden", **common)
     page.state_session_capacity = SESSIONS

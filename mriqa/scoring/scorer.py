@@ -20,6 +20,7 @@ from mriqa.images import ImageError, load_image
 from mriqa.models import SETTINGS_FILE, ModelError, ScoringSettings, load_scoring_settings, model_folder
 from mriqa.scoring.backend import Backend, ModelSource, Wanted
 from mriqa.scoring.backend_table import DEFAULT_BACKEND, backend_entry, backend_for, open_backend
+from mriqa.scoring.certainty import Calibration
 from mriqa.scoring.reading import Distribution, Reading, ReadoutError, distribution, summarise
 from mriqa.scoring.readout_table import check_readout, make_readout
 from mriqa.scoring.second_opinion import Head
@@ -43,13 +44,15 @@ class Score:
         image: the path as given, or "image 3" for the fourth image where there is no path.
         score: 1..5, higher is better; NaN where the image could not be read or no answer parsed.
         std: standard deviation of the score's distribution ("expected") or of the parsed answers ("sample"); NaN where
-            one answer is all there is.
+            one answer is all there is. With a calibration, the error to expect, in points.
         error: None, or one sentence that says why there is no score.
         text: the first generated answer, that of a parsed one if there is any; None for "expected".
         n_parsed: how many answers parsed, over all views; None for "expected", which generates none.
         texts: every generated answer.
         head_score: the second opinion of a head that was trained beside the model, 1..5; None without one.
         distribution: the scores behind the mean and how likely each is; None unless the Scorer keeps distributions.
+        interval: where people's score is with a probability of 80 %, within 1..5; None without a calibration.
+        strangeness: from 0, a picture like those of the calibration, to 1, unlike all of them; None likewise.
     """
 
     image: str
@@ -61,6 +64,8 @@ class Score:
     texts: tuple[str, ...] = ()
     head_score: float | None = None
     distribution: Distribution | None = field(default=None, compare=False, repr=False)
+    interval: tuple[float, float] | None = None
+    strangeness: float | None = None
 
 
 class Scorer:
@@ -83,6 +88,8 @@ class Scorer:
             and readout, samples, temperature, max_new_tokens, structured and head are the backend's own affair.
         head: gives a second opinion on every image, from the passes that the readout makes.
         distributions: keep the distribution behind every score (6 kB each).
+        calibration: how far off the scores are (`mriqa.scoring.certainty`); None where that wasn't measured, or with
+            another readout.
 
     Raises ValueError for an option out of range, ReadoutError where the model cannot give the readout asked for.
     """
@@ -104,6 +111,7 @@ class Scorer:
         backend: Backend | None = None,
         head: Head | None = None,
         distributions: bool = False,
+        calibration: Calibration | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
@@ -116,6 +124,8 @@ class Scorer:
                 raise ValueError("A Scorer needs a model and its processor, or a backend.")
             backend = TransformersBackend(model, processor, self.answer_format, make_readout(processor, wanted), head)
         self.backend = backend
+        fits = calibration is not None and calibration.readout == backend.readout_name
+        self.calibration = calibration if fits else None
 
     @property
     def readout_name(self) -> str:
@@ -139,6 +149,8 @@ class Scorer:
         **options: Any,
     ) -> Scorer:
         """Load the model in a folder or hub repository and score with the prompt and the views saved beside it.
+
+        A calibration that lies beside the model is used, too, if it was made with this readout.
 
         The default is the small model that comes with the package. The folder of a pretrained encoder with a probe
         beside it (recipes/shamisa_probe.py) scores likewise, by the backend "probe", without answers, and that of a
@@ -171,7 +183,19 @@ class Scorer:
         name = str(folder if entry.holds_model else path)
         source = ModelSource(name, device, dtype, trust_remote_code, head, backend_options or {})
         opened = open_backend(backend, source, wanted)
-        return cls(None, None, wanted.answer_format, views=views, backend=opened, **options)
+        calibration = Calibration.load(folder)
+        return cls(None, None, wanted.answer_format, views=views, backend=opened, calibration=calibration, **options)
+
+    def without_views(self) -> Scorer:
+        """A scorer of the same model that takes every picture as it is, and says nothing of how sure it is."""
+        bare = self.uncalibrated()
+        bare.views = ViewSettings()
+        return bare
+
+    def uncalibrated(self) -> Scorer:
+        """A scorer of the same model that looks at pictures in the same way; `std` is the readout's own."""
+        same: dict[str, Any] = {"batch_size": self.batch_size, "seed": self.seed, "distributions": self.distributions}
+        return Scorer(None, None, self.answer_format, views=self.views, backend=self.backend, **same)
 
     def score(self, images: Sequence[Source], progress: bool = False) -> list[Score]:
         """One Score per image, in order; an image that cannot be read or scored gets an error and stops nothing.
@@ -202,30 +226,34 @@ class Scorer:
                 waiting = opening
             yield from self._judge(waiting)
 
-    def _open(self, image: Source) -> list[Image.Image] | str:
-        """An image's views, or why it can't be read."""
+    def _open(self, image: Source) -> _Opened | str:
+        """An image's views and how strange they are, or why it can't be read."""
         try:
-            return views(load_image(image), self.views)
+            looked_at = views(load_image(image), self.views)
         except ImageError as error:
             return str(error)
+        return _Opened(looked_at, None if self.calibration is None else self.calibration.strangeness(looked_at))
 
     def _judge(self, batch: Sequence[_Opening]) -> Iterator[Score]:
-        opened = [one.views.result() for one in batch]
-        seen = [found for found in opened if not isinstance(found, str)]
+        opened = [one.opened.result() for one in batch]
+        seen = [found.views for found in opened if not isinstance(found, str)]
         readings = iter(self._read(seen, seed=self.seed + batch[0].number) if seen else [])
         for one, found in zip(batch, opened, strict=True):
             if isinstance(found, str):
                 yield Score(one.name, math.nan, math.nan, found)
             else:
-                yield self.score_of(one.name, next(readings))
+                yield self.score_of(one.name, next(readings), found.strangeness)
 
     def _read(self, looked_at: list[list[Image.Image]], seed: int) -> list[list[Reading | str]]:
         """For each image what its views gave: a reading, or a sentence where the model refuses the picture."""
         readings = iter(self.backend.read([picture for pictures in looked_at for picture in pictures], seed))
         return [list(islice(readings, len(pictures))) for pictures in looked_at]
 
-    def score_of(self, name: str, outcomes: Sequence[Reading | str]) -> Score:
-        """One image's score from what its views gave: readings, or sentences why the model refuses them."""
+    def score_of(self, name: str, outcomes: Sequence[Reading | str], strangeness: float | None = None) -> Score:
+        """One image's score from what its views gave: readings, or sentences why the model refuses them.
+
+        Without the image's strangeness there is no interval.
+        """
         readings = [outcome for outcome in outcomes if not isinstance(outcome, str)]
         refusals = [outcome for outcome in outcomes if isinstance(outcome, str)]
         if refusals:
@@ -241,7 +269,18 @@ class Scorer:
         opinions = [reading.head_score for reading in readings if reading.head_score is not None]
         head_score = fmean(opinions) if opinions else None
         kept = distribution(readings) if self.distributions else None
-        return Score(name, score, std, error, text, n_parsed, texts, head_score, kept)
+        interval = None
+        if self.calibration is not None and strangeness is not None and error is None:
+            std = self.calibration.spread(std, strangeness)
+            interval = self.calibration.interval(score, std)
+        return Score(name, score, std, error, text, n_parsed, texts, head_score, kept, interval, strangeness)
+
+
+class _Opened(NamedTuple):
+    """An image's views, and how strange they are where a calibration says."""
+
+    views: list[Image.Image]
+    strangeness: float | None
 
 
 class _Opening(NamedTuple):
@@ -249,7 +288,7 @@ class _Opening(NamedTuple):
 
     number: int
     name: str
-    views: Future[list[Image.Image] | str]
+    opened: Future[_Opened | str]
 
 
 def _saved_views(folder: Path, saved: ScoringSettings) -> ViewSettings:

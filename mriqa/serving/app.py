@@ -35,6 +35,8 @@ class ImageScore(BaseModel):
     score: float | None = Field(description="1 (bad) to 5 (excellent); null where there is none.")
     std: float | None = Field(description="Spread of the score; null where one answer is all there is.")
     error: str | None = Field(description="Why there is no score, in one sentence.")
+    low: float | None = Field(None, description="Lower end of the 80 % interval; null without a calibration.")
+    high: float | None = Field(None, description="Upper end of the 80 % interval; null without a calibration.")
 
 
 class Answer(BaseModel):
@@ -149,4 +151,5 @@ def _is_refused(score: Score) -> bool:
 
 def _to_answer(score: Score) -> ImageScore:
     mean, std = (None if math.isnan(number) else number for number in (score.score, score.std))
-    return ImageScore(name=score.image, score=mean, std=std, error=score.error)
+    low, high = score.interval or (None, None)
+    return ImageScore(name=score.image, score=mean, std=std, error=score.error, low=low, high=high)

@@ -12,10 +12,11 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 from PIL import Image
+from small_calibration import SMALL_CALIBRATION
 
 from mriqa.answers import load_format
 from mriqa.eval.stability import StabilityError
-from mriqa.hub import CardOptions, HubError, read_run, write_card
+from mriqa.hub import CardOptions, HubError, plan_upload, read_run, write_card
 
 from .conftest import LOG, MEASURES, invoke, make_run, one_sentence
 
@@ -164,3 +165,12 @@ def test_stability_is_shown_or_said_to_be_unmeasured(run):
     (run / "model" / "stability.json").write_text("{")
     with pytest.raises(StabilityError, match="is broken"):
         card_of(run)
+
+
+def test_how_sure_it_is_is_shown_or_said_to_be_unmeasured(run):
+    assert "## How sure it is\n\n**Not measured.** `mriqa calibrate" in card_of(run)[1]
+    SMALL_CALIBRATION.save(run / "model")
+    text = card_of(run)[1]
+    assert "| 80% interval | 81.2 % | 1.500 |" in text and "1,250 rated pictures of 81 contents" in text
+    assert "up to an expected error of 1.10 points" in text
+    assert "calibration.json" in {upload.name for upload in plan_upload(read_run(run), text).uploads}

@@ -118,6 +118,15 @@ def test_drop_sort_and_distort_by_keyboard(browser, address):
         page.keyboard.press("Space")
         sync_api.expect(page.locator("#cards .mq-name").first).to_have_text("grey.png")
 
+        page.get_by_label("Show where it is bad").focus()
+        page.keyboard.press("Space")
+        page.locator("#cards .mq-scale").wait_for()
+        mapped = page.locator("#cards .mq-mapped")
+        assert mapped.count() == 2 and mapped.first.get_attribute("alt") == "grey.png, where it is bad and good"
+        page.get_by_label("Show where it is bad").focus()
+        page.keyboard.press("Space")
+        sync_api.expect(page.locator("#cards .mq-mapped")).to_have_count(0)
+
         page.locator("#distortion input").focus()
         for _ in range(list(DISTORTIONS).index("Too dark")):
             page.keyboard.press("ArrowDown")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 import re
 from dataclasses import replace
@@ -14,7 +16,7 @@ from upload_files import encode, grey, hostile
 
 from mriqa.distortions import LABELLED, distort
 from mriqa.page.drawings import cards, curve_plot, distribution_plot
-from mriqa.page.judge import CURVE_SEVERITIES, DISTORTIONS, Judge, Upload, in_order, short_name
+from mriqa.page.judge import CURVE_SEVERITIES, DISTORTIONS, Judge, Judged, Upload, in_order, short_name
 from mriqa.scoring.reading import Distribution
 from mriqa.scoring.scorer import Score
 from mriqa.serving.limits import Limits
@@ -108,3 +110,33 @@ def test_names_are_shown_and_never_believed(judge, drop):
     name = '"><script>alert(1)<'
     page = [replace(one, score=replace(one.score, image=name)) for one in judge.judge(drop({"a": grey(9), "b": b""}))]
     assert "<script" not in cards(in_order(page, "Best first"), page)
+
+
+def test_a_map_shows_where_an_upload_is_bad_and_is_made_once(judge, drop):
+    halves = Image.new("RGB", (300, 300), "black")
+    halves.paste("white", (150, 0, 300, 300))
+    uploads = drop({"halves.png": encode(halves), "none.png": b""})
+    judged = judge.judge(uploads)
+    assert not any(one.map for one in judged) and "mq-scale" not in cards(in_order(judged, "Best first"), judged)
+    mapped, refused = judge.with_maps(judged, uploads)
+    header, _, data = mapped.map.partition(",")
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).astype(int)
+    assert header.startswith("data:image/jpeg") and shown.shape == (300, 300, 3)
+    assert shown[150, 4, 1] + 100 < shown[150, 295, 1]  # violet at the left, yellow at the right
+    assert refused.map == "" and judge.with_maps(judged, uploads)[0].map is mapped.map
+    page = cards(in_order([mapped, refused], "Best first"), [mapped, refused])
+    assert "halves.png, where it is bad and good" in page and page.count("mq-scale") == 1
+
+
+def test_a_calibrated_score_is_shown_with_its_interval():
+    sure = Score("a", 3.0, 0.4, interval=(2.46, 3.54), strangeness=0.1)
+    page = cards([Judged(sure)], [Judged(sure)])
+    assert "2.5 to 3.5" in page and "±" not in page and "Unlike" not in page
+    left, right = (float(x) for x in re.search(r'mq-interval" d="M([\d.]+) \d+H([\d.]+)"', page).groups())
+    ticks = {int(grade): float(x) for x, grade in re.findall(r'<text x="([\d.]+)"[^>]*>(\d)</text>', page)}
+    point = ticks[2] - ticks[1]
+    assert (left, right) == pytest.approx((ticks[2] + 0.46 * point, ticks[3] + 0.54 * point), abs=0.2)
+    strange = replace(sure, strangeness=0.9)
+    assert "Unlike the pictures" in cards([Judged(strange)], [Judged(strange)])
+    plain = replace(sure, interval=None, strangeness=None)
+    assert "± 0.40" in cards([Judged(plain)], [Judged(plain)]) and "mq-interval" not in distribution_plot(plain)

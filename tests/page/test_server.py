@@ -59,16 +59,16 @@ def test_only_what_was_uploaded_is_read(client, tmp_path):
     secret.write_bytes(grey(102))
     with client() as page:
         (path,) = upload(page, grey(102)).json()
-        scored = happens(page, "change", [[file(path)], "Best first", "Blur", 0.4])
+        scored = happens(page, "change", [[file(path)], "Best first", "Blur", 0.4, False])
         assert scored["success"] and "2.60" in json.dumps(scored["output"])
         outside = [str(secret), f"{path}/../../../secret.png", "http://127.0.0.1:9/a.png", "https://example.org/a.png"]
         for source in outside:
-            for data in ([[file(source)], "Best first", "Blur", 0.4], [[], file(source), "Blur", 0.4]):
+            for data in ([[file(source)], "Best first", "Blur", 0.4, False], [[], file(source), "Blur", 0.4, False]):
                 refused = happens(page, "change", data)
                 assert not refused["success"] and "Only files that were dropped" in refused["output"]["error"]
         assert page.get(f"/gradio_api/file={secret}").status_code == 403
         Path(path).unlink()
-        gone = happens(page, "change", [[file(path)], "Best first", "Blur", 0.4])
+        gone = happens(page, "change", [[file(path)], "Best first", "Blur", 0.4, False])
         assert "drop it again" in gone["output"]["error"]
 
 
@@ -118,7 +118,7 @@ def test_uploads_are_gone_when_the_command_ends(tmp_path):
         with httpx.Client(base_url=url) as client:
             (path,) = upload(client, grey(102)).json()
             assert Path(path).read_bytes() == grey(102) and place in Path(path).parents
-            done = happens(client, "change", [[file(path)], "Best first", "Blur", 0.4])
+            done = happens(client, "change", [[file(path)], "Best first", "Blur", 0.4, False])
         server.send_signal(signal.SIGTERM)
         server.stderr.read()
     assert done["success"] and not list(place.glob("mriqa-*"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,26 +16,43 @@ from mriqa.scoring.jobs.sources import Item
 from mriqa.scoring.jobs.tables import TableFile
 
 if TYPE_CHECKING:
+    from mriqa.scoring.jobs.map_folder import MapFolder
     from mriqa.scoring.scorer import Score, Scorer
 
 COLUMNS: dict[str, type] = {"image": str, "score": float, "std": float, "error": str, "n_parsed": int}
+INTERVAL_COLUMNS: dict[str, type] = {"low": float, "high": float}
+MAP_COLUMNS: dict[str, type] = {"map": str}
 HEAD_COLUMNS: dict[str, type] = {"head_score": float}
 TEXT_COLUMNS: dict[str, type] = {"text": str, "texts": str}
 
 
-def columns_of(text: bool = False, head: bool = False) -> dict[str, type]:
+def columns_of(text: bool = False, head: bool = False, interval: bool = False, maps: bool = False) -> dict[str, type]:
     """The columns of a table of scores.
 
-    `text` adds the raw answers, one, and all of them as a JSON list; `head` adds a head's second opinion.
+    `text` adds the raw answers, one, and all of them as a JSON list; `head` a head's second opinion; `interval` the
+    ends of the interval of a calibrated model; `maps` the file name of the picture's map.
     """
-    return {**COLUMNS, **(HEAD_COLUMNS if head else {}), **(TEXT_COLUMNS if text else {})}
+    more = ((interval, INTERVAL_COLUMNS), (head, HEAD_COLUMNS), (text, TEXT_COLUMNS), (maps, MAP_COLUMNS))
+    return {**COLUMNS, **{name: kind for wanted, columns in more if wanted for name, kind in columns.items()}}
+
+
+def score_rows(
+    scorer: Scorer, items: Sequence[Item], text: bool = False, maps: MapFolder | None = None
+) -> Iterator[dict[str, Any]]:
+    """A row for each item, in order, its map being made and named if there is a folder for maps."""
+    scores = score_items(scorer, items)
+    if maps is None:
+        yield from (to_row(score, text) for score in scores)
+    else:
+        yield from (to_row(score, text) | {"map": name} for score, name in maps.rows(scorer, items, scores))
 
 
 def to_row(score: Score, text: bool = False) -> dict[str, Any]:
-    """A score as a row, NaN as None, with all that `columns_of` may name, but raw answers only with `text`."""
+    """A score as a row, NaN as None, with all that `columns_of` may name but maps; raw answers only with `text`."""
     row: dict[str, Any] = {"image": score.image, "score": score.score, "std": score.std, "error": score.error}
     row = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
-    row |= {"n_parsed": score.n_parsed, "head_score": score.head_score}
+    low, high = score.interval or (None, None)
+    row |= {"n_parsed": score.n_parsed, "head_score": score.head_score, "low": low, "high": high}
     if text:
         row |= {"text": score.text, "texts": json.dumps(score.texts, ensure_ascii=False)}
     return row

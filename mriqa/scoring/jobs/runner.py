@@ -31,13 +31,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from mriqa.files import new_folder, remove_folder, write_jsonl, write_text
 from mriqa.progress import Bar, progress_bar
-from mriqa.scoring.jobs.batch import columns_of, score_items, to_row
+from mriqa.scoring.jobs.batch import columns_of, score_rows
 from mriqa.scoring.jobs.claims import LEASE, Claims
 from mriqa.scoring.jobs.image_list import ImageList
 from mriqa.scoring.jobs.sources import Item
 from mriqa.scoring.jobs.tables import OutputError, TableFile, check_output
 
 if TYPE_CHECKING:
+    from mriqa.scoring.jobs.map_folder import MapFolder
     from mriqa.scoring.scorer import Scorer
 
 LIST, MERGED = "images.sqlite", "merged"
@@ -78,15 +79,16 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class InProcess:
-    """The engine that is this process."""
+    """The engine that is this process, and makes maps where it has a folder for them."""
 
     scorer: Scorer
+    maps: MapFolder | None = None
     takes_all = False
 
     def rows(self, job: Job, shards: Sequence[int]) -> Generator[tuple[int, dict[str, Any]], None, None]:
         for shard in shards:
-            scores = score_items(self.scorer, job.items(shard))
-            yield from enumerate((to_row(score, job.text) for score in scores), shard * job.shard_size)
+            rows = score_rows(self.scorer, job.items(shard), job.text, self.maps)
+            yield from enumerate(rows, shard * job.shard_size)
 
 
 class Job:
@@ -129,7 +131,8 @@ class Job:
     ) -> Job:
         """The job that makes `out` (.jsonl, .csv or .parquet), begun by another worker or an earlier run, or new.
 
-        `settings` is what the scores depend on, and "text" for columns with the raw answers. Of a new job nothing is
+        `settings` is what the scores depend on, "text" for columns with the raw answers and "map", the folder of maps,
+        for a column with their names. Of a new job nothing is
         written yet to the folder of `out`. Raises SourceError, and OutputError where `out` exists and is not to be
         overwritten, or where a job with other settings has been begun there.
         """
@@ -288,7 +291,7 @@ class Job:
             left_behind.unlink()
         merged = self.folder / f"{MERGED}-{claims.worker}{self.out.suffix}"
         n_failed, first_failure = 0, None
-        with TableFile(merged, columns_of(self.text, self.images.settings.get("head") is not None)) as table:
+        with TableFile(merged, self._columns()) as table:
             for row in self._rows():
                 table.write(row)
                 if row["error"]:
@@ -299,6 +302,11 @@ class Job:
             merged.replace(self.out)
             remove_folder(self.folder)
         return Outcome(True, len(self.images), len(self.images), n_failed, first_failure)
+
+    def _columns(self) -> dict[str, type]:
+        settings = self.images.settings
+        interval = any(row.get("low") is not None for row in self._rows())
+        return columns_of(self.text, settings.get("head") is not None, interval, settings.get("map") is not None)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         for shard in range(self.n_shards):

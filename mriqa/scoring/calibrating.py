@@ -1,0 +1,214 @@
+"""Make a calibration (`mriqa.scoring.certainty`) from pictures that people rated and the model wasn't trained on.
+
+    calibration = calibrate(Scorer.from_pretrained(model), read_manifest("val.jsonl"))
+    calibration.save(model)
+
+Everything that is fitted (floor, gain, what is familiar) is fitted on one half of the contents and the multiples are
+taken from the other, so that they know what a content nobody has seen does to both.
+
+Legend: N pictures, D statistics, R reference pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from mriqa.images import ImageError, load_image
+from mriqa.scoring.certainty import (
+    LEVELS,
+    Calibration,
+    CalibrationError,
+    Familiar,
+    expected_error,
+    mean_statistics,
+    share_of,
+)
+from mriqa.scoring.picture_statistics import STATISTICS, picture_statistics
+from mriqa.scoring.strange_pictures import strange_pictures
+from mriqa.views import views
+
+if TYPE_CHECKING:
+    from mriqa.manifest.rows import RatedImage
+    from mriqa.scoring.scorer import Score, Scorer
+
+FEWEST_IMAGES, FEWEST_CONTENTS = 60, 10
+MOST_RATED, DRAWN = 400, 200  # reference pictures
+FAMILIAR = 0.9  # of the rated pictures of other contents are wholly familiar
+MOST_LEANING = 0.45
+FOLDS = 5
+COVERAGE_COLUMNS = ("covered", "width")  # of `coverage_rows`
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a model said of rated pictures, those without a score left out.
+
+    Attributes:
+        score_N, std_N: as the readout gives them, std NaN where it gives none.
+        mos_N: what people said, in 1..5.
+        statistics_ND: of the pictures' views.
+        content_N: what each picture shows, by number.
+        readout: how the scores were read.
+    """
+
+    score_N: np.ndarray
+    std_N: np.ndarray
+    mos_N: np.ndarray
+    statistics_ND: np.ndarray
+    content_N: np.ndarray
+    readout: str
+
+    def part(self, chosen_N: np.ndarray) -> Observed:
+        """The pictures of this mask (N,)."""
+        arrays = ("score_N", "std_N", "mos_N", "statistics_ND", "content_N")
+        return replace(self, **{name: getattr(self, name)[chosen_N] for name in arrays})
+
+    @property
+    def contents(self) -> np.ndarray:
+        """The numbers of its contents, each once."""
+        return np.unique(self.content_N)
+
+
+def calibrate(
+    scorer: Scorer,
+    rows: Sequence[RatedImage],
+    seed: int = 0,
+    progress: Callable[..., Iterable[Score]] | None = None,
+) -> Calibration:
+    """Score rated pictures and fit how far off the scores are.
+
+    The pictures must be ones that the model wasn't trained on, of at least 10 contents (`RatedImage.content`), and of
+    the kinds and damages that it will meet: what isn't among them counts as strange. `progress` is `with_progress`.
+    Raises CalibrationError for too few pictures, BackendError.
+    """
+    return fit(observe(scorer, rows, progress), seed)
+
+
+def observe(
+    scorer: Scorer, rows: Sequence[RatedImage], progress: Callable[..., Iterable[Score]] | None = None
+) -> Observed:
+    """The scores and the statistics of rated pictures; a calibration that the scorer has plays no part."""
+    bare, statistics, rated = scorer.uncalibrated(), [], []
+
+    def pictures() -> Iterator[Image.Image]:
+        for row in rows:
+            try:
+                picture = load_image(row.image)
+            except ImageError:
+                continue
+            rated.append(row)
+            statistics.append(mean_statistics(views(picture, bare.views)))
+            yield picture
+
+    stream: Iterable[Score] = bare.stream(pictures())
+    scores = list(stream if progress is None else progress(stream, len(rows), "Calibrating"))
+    scored = [k for k, score in enumerate(scores) if not math.isnan(score.score)]
+    names = {name: number for number, name in enumerate(dict.fromkeys(row.content for row in rated))}
+    return Observed(
+        np.array([scores[k].score for k in scored]),
+        np.array([scores[k].std for k in scored]),
+        np.array([rated[k].mos for k in scored]),
+        np.array([statistics[k] for k in scored]).reshape(-1, len(STATISTICS)),
+        np.array([names[rated[k].content] for k in scored], dtype=int),
+        bare.readout_name,
+    )
+
+
+def fit(observed: Observed, seed: int = 0) -> Calibration:
+    """The calibration of what was observed, with its coverage on held-out contents. Raises CalibrationError."""
+    n_images, n_contents = len(observed.mos_N), len(observed.contents)
+    if n_images < FEWEST_IMAGES or n_contents < FEWEST_CONTENTS:
+        raise CalibrationError(
+            f"A calibration needs at least {FEWEST_IMAGES} scored pictures of {FEWEST_CONTENTS} contents, and these "
+            f"are {n_images} of {n_contents}: give more rated pictures."
+        )
+    mixed = np.random.default_rng(seed).permutation(observed.contents)
+    inside: dict[str, list[np.ndarray]] = {str(level): [] for level in LEVELS}
+    widths: dict[str, list[np.ndarray]] = {str(level): [] for level in LEVELS}
+    for held in np.array_split(mixed, FOLDS):
+        test = observed.part(np.isin(observed.content_N, held))
+        found = _fitted(observed, mixed[~np.isin(mixed, held)])
+        spread_N = _spreads(found, test)
+        for level in LEVELS:
+            edges_N2 = np.array([found.interval(*pair, level) for pair in zip(test.score_N, spread_N)])
+            inside[str(level)].append((edges_N2[:, 0] <= test.mos_N) & (test.mos_N <= edges_N2[:, 1]))
+            widths[str(level)].append(edges_N2[:, 1] - edges_N2[:, 0])
+    coverage = {
+        level: {"covered": float(np.concatenate(inside[level]).mean()), "width": float(np.concatenate(width).mean())}
+        for level, width in widths.items()
+    }
+    return replace(_fitted(observed, mixed), images=n_images, contents=n_contents, coverage=coverage)
+
+
+def _fitted(observed: Observed, contents: np.ndarray) -> Calibration:
+    """Formula and familiar pictures from every second of these contents, multiples from the others."""
+    fitting = observed.part(np.isin(observed.content_N, contents[::2]))
+    judging = observed.part(np.isin(observed.content_N, contents[1::2]))
+    familiar = _familiar(fitting, judging)
+    floor, gain = _error_formula(fitting)
+    errors_N = [expected_error(std, 0.0, floor, gain, 0.0) for std in observed.std_N]
+    prior = max(float(observed.mos_N.std()), *errors_N)
+    calibration = Calibration(observed.readout, floor, gain, prior, {}, familiar, 0, 0)
+    ratios_N = np.sort(np.abs(judging.mos_N - judging.score_N) / _spreads(calibration, judging))
+    multiples = {}
+    for level in LEVELS:
+        rank = min(len(ratios_N), math.ceil(level * (len(ratios_N) + 1)))  # of Lei et al.
+        multiples[str(level)] = float(ratios_N[rank - 1])
+    return replace(calibration, multiples=multiples)
+
+
+def _familiar(fitting: Observed, judging: Observed) -> Familiar:
+    """The pictures of one half as the familiar ones; what is still familiar, those of the other half say."""
+    centre_D, scale_D = fitting.statistics_ND.mean(axis=0), fitting.statistics_ND.std(axis=0).clip(1e-3)
+    step = max(1, -(-len(fitting.statistics_ND) // MOST_RATED))
+
+    def standardised(statistics_ND: np.ndarray) -> list[list[float]]:
+        return ((statistics_ND - centre_D) / scale_D).round(2).tolist()
+
+    references = standardised(fitting.statistics_ND[::step]), standardised(_drawn_statistics())
+    unset = Familiar(STATISTICS, centre_D.tolist(), scale_D.tolist(), *references, 0.0, 1.0)
+    distances = [unset.distances(own_D) for own_D in judging.statistics_ND]
+    leaning = min(MOST_LEANING, float(np.quantile([share_of(*pair) for pair in distances], FAMILIAR)))
+    near = max(1e-6, float(np.quantile([to_rated for to_rated, _ in distances], FAMILIAR)))
+    return replace(unset, leaning=leaning, near=near)
+
+
+@cache
+def _drawn_statistics() -> np.ndarray:
+    return np.array([picture_statistics(picture) for picture in strange_pictures(DRAWN)])
+
+
+def _error_formula(fitting: Observed) -> tuple[float, float]:
+    """Floor and gain under which the errors of one half are likeliest, if they were normally distributed."""
+    from scipy.optimize import minimize
+
+    squares_N = (fitting.mos_N - fitting.score_N) ** 2
+    variances_N = np.nan_to_num(fitting.std_N**2)
+    typical = float(squares_N.mean())
+
+    def surprise(parts: np.ndarray) -> float:
+        expected_N = np.exp(parts[0]) + np.exp(parts[1]) * variances_N
+        return float(np.mean(np.log(expected_N) + squares_N / expected_N))
+
+    start = np.log([max(typical, 1e-6) / 2, max(typical, 1e-6) / 2 / max(float(variances_N.mean()), 1e-6)])
+    found = minimize(surprise, start, method="Nelder-Mead")
+    floor, gain = np.exp(found.x / 2)
+    return max(float(floor), 0.01), float(gain) if variances_N.any() else 0.0
+
+
+def _spreads(calibration: Calibration, observed: Observed) -> np.ndarray:
+    strangeness = [calibration.familiar.strangeness(own_D) for own_D in observed.statistics_ND]
+    return np.array([calibration.spread(*pair) for pair in zip(observed.std_N, strangeness)])
+
+
+def coverage_rows(calibration: Calibration) -> dict[str, dict[str, Any]]:
+    """Nominal level -> what share of held-out ratings lay inside, and the intervals' mean width, for a table."""
+    found: Mapping[str, Mapping[str, float]] = calibration.coverage
+    return {f"{float(level):.0%} interval": dict(numbers) for level, numbers in found.items()}
