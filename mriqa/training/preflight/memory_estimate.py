@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 GIB = 2**30
 FLOAT = 4  # bytes: logits are read in float32
 COPIES_OF_LOGITS = 4  # logits, their softmax and the gradients of both
-COPIES_IN_TRL = 9  # the most that TRL's own head holds of a tile, measured; on CPU it reads every position
+COPIES_IN_TRL = 7  # the most that TRL's own head holds of a tile beside its buffer; on CPU it reads every position
 TILE = 32768  # entries of the vocabulary that it reads at a time
 OWN_ON_CPU = 120 << 20  # code and objects that a run brings into its process, measured
 COPIES_IN_SAMPLING = 4  # logits in float32, after the processors, their softmax, and the draw's own
@@ -136,7 +136,7 @@ def estimate_memory(shape: ModelShape, passes: PassShape, arguments: RunArgument
 def _logits(shape: ModelShape, passes: PassShape, on_cpu: bool) -> int:
     if not passes.shared:
         positions = passes.rows * (passes.tokens if on_cpu else passes.read)
-        return COPIES_IN_TRL * positions * min(shape.text.vocab_size, TILE) * FLOAT
+        return positions * (TILE + COPIES_IN_TRL * min(shape.text.vocab_size, TILE)) * FLOAT
     positions = min(passes.rows * passes.read, max(1, LOGITS_AT_ONCE // shape.text.vocab_size))
     return COPIES_OF_LOGITS * positions * shape.text.vocab_size * FLOAT
 

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from mriqa.answers import AnswerFormat
 from mriqa.policy.exact import images_per_batch
 from mriqa.policy.prompts_once import process_prompts
@@ -70,7 +72,7 @@ def pass_shape(
     if estimator == "exact":
         images = images_per_batch(config)
         tree = ScoreTree.build(processor.tokenizer, answer_format, prompt_text(processor, answer_format))
-        suffix = AnswerTree(tree, [processor.tokenizer.eos_token_id]).suffix(_zeros(1))
+        suffix = AnswerTree(tree, [processor.tokenizer.eos_token_id]).suffix(torch.zeros(1, dtype=torch.long))
         running = len(set(suffix.parents_NK[0].tolist()) - {-1})
         return PassShape(images, prompt + running, running + 1, True, images, sampled=0, sampled_images=0,
                          completion=0, **picture)  # fmt: skip
@@ -90,9 +92,3 @@ def pass_shape(
         behind = together * (longest - 1)
         return PassShape(prompts, prompt + behind, behind + 1, True, prompts, **rollout, **picture)
     return PassShape(rows, prompt + longest, longest + 1, False, rows, **rollout, **picture)
-
-
-def _zeros(count: int) -> Any:
-    import torch
-
-    return torch.zeros(count, dtype=torch.long)
