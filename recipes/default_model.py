@@ -7,9 +7,10 @@
    (`mriqa.broad`). Some kinds of damage are held out: training never sees them.
 2. A network for quality: EfficientNet-Lite0's weights trained on crops (`mriqa.embedded.trained_trunk`).
 3. Candidates: the tiny model with frozen ImageNet features alone, and with another network's beside them, each trained
-   to state the scores (configs/default_model_sft.yaml).
-4. The candidate that ranks validation pictures best, of kinds seen and held out alike, goes on to policy training
-   (configs/default_model_grpo.yaml), and the better of the two by the same measure is taken.
+   to state the scores, for a while.
+4. The candidate that ranks validation pictures best, of kinds seen and held out alike, is trained to the end
+   (configs/default_model_sft.yaml) and goes on to policy training (configs/default_model_grpo.yaml). The better of the
+   two by the same measure is taken.
 5. It is packed in half precision, measured on contents that it has not seen, and gets a card.
 
 No rated data set is read. A second run reuses what is finished, and shows on the card what `mriqa eval` has found in
@@ -32,7 +33,7 @@ CONFIGS = Path(__file__).parent / "configs"
 HELD_OUT = ("denoised", "upscaled", "chain")  # kinds of damage that training never sees
 GRID = 2  # image tokens along each side of a tile
 HALFWAY = 0.5
-POLICY = "mr_grpo"
+WARM, POLICY = "warm_start", "mr_grpo"
 NOT_TAKEN = "; not taken"
 BESIDE = {
     "frozen": "",
@@ -55,7 +56,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--val_images", type=int, default=900, help="pictures to choose by (default 900)")
     parser.add_argument("--test_images", type=int, default=1400, help="pictures for the card (default 1400)")
     parser.add_argument("--trunk_steps", type=int, default=1500, help="updates of the network (default 1500)")
-    parser.add_argument("--max_steps", type=int, help="updates of each candidate (default: as the YAML file says)")
+    parser.add_argument("--candidate_steps", type=int, default=600, help="updates of each candidate (default 600)")
+    parser.add_argument("--max_steps", type=int, help="updates of the chosen one (default: as the YAML file says)")
     parser.add_argument("--seed", type=int, default=0, help="of the data and of training (default 0)")
     parser.add_argument("--threads", type=int, default=1, help="torch threads in training (default 1)")
     parser.add_argument(
@@ -91,20 +93,22 @@ def run(arguments: argparse.Namespace) -> Path:
     for name in ("frozen", *trunks):
         beside = [trunks[name]] if name in trunks else []
         folder = output / "candidates" / name
-        _candidate(folder, beside, manifests, arguments)
-        judged[name] = _judged(folder / "warm_start", folder, manifests)
+        _build(folder, beside, manifests, arguments)
+        _warm_start(folder / "candidate", folder, manifests, arguments, arguments.candidate_steps)
+        judged[name] = _judged(folder / "candidate", folder, manifests)
     chosen = choose(judged)
     print(f"By validation: {chosen}.")
     folder = output / "candidates" / chosen
+    _warm_start(folder / WARM, folder, manifests, arguments, arguments.max_steps)
     _policy(folder, manifests, arguments)
-    judged[POLICY] = _judged(folder / POLICY, folder, manifests)
-    stage = POLICY if choose({name: judged[name] for name in (chosen, POLICY)}) == POLICY else "warm_start"
+    stages = {stage: _judged(folder / stage, folder, manifests) for stage in (WARM, POLICY)}
+    stage = choose(stages)
 
     model_dir = output / "model"
     if not model_dir.is_dir():
         with new_folder(model_dir) as staged:
             _pack(folder / stage / "model", staged)
-    choice = {"chosen": chosen, "stage": stage, "candidates": judged}
+    choice = {"chosen": chosen, "candidates": judged, "stage": stage, "stages": stages}
     write_text(_card(model_dir, data, settings, choice, arguments), model_dir / "README.md")
     print(f"The model is in {model_dir}: mriqa score PICTURES --model {model_dir}")
     if arguments.install:
@@ -150,10 +154,8 @@ def _kept(file: Path, make: Callable[[], LiteBackbone]) -> LiteBackbone:
     return load_trunk(file)
 
 
-def _candidate(folder: Path, trunks: Sequence[LiteBackbone], manifests: Any, arguments: argparse.Namespace) -> None:
-    """Build a candidate and train it to state scores, in the folder, where that has not been done yet."""
-    import sft
-
+def _build(folder: Path, trunks: Sequence[LiteBackbone], manifests: Any, arguments: argparse.Namespace) -> None:
+    """Build an untrained candidate in the folder, with what its tower gives for every picture."""
     from mriqa.embedded.eye import TILE
     from mriqa.manifest import read_manifest
     from mriqa.training.embedded_preparation import FEATURES, build_standardised
@@ -164,10 +166,15 @@ def _candidate(folder: Path, trunks: Sequence[LiteBackbone], manifests: Any, arg
             folder / "untrained", folder / FEATURES, splits, statistics=arguments.output / "statistics",
             seed=arguments.seed, tile=TILE, grid=GRID, trunks=trunks,
         )  # fmt: skip
-    if not (folder / "warm_start" / "model").is_dir():
-        options = _options("default_model_sft.yaml", folder / "untrained", folder / "warm_start", folder, manifests)
-        options += ["--seed", str(arguments.seed)]
-        options += ["--max_steps", str(arguments.max_steps)] if arguments.max_steps else []
+
+
+def _warm_start(run: Path, folder: Path, manifests: Any, arguments: argparse.Namespace, steps: int | None) -> None:
+    """Train a candidate to state scores, for so many steps or as the YAML file says."""
+    import sft
+
+    if not (run / "model").is_dir():
+        options = _options("default_model_sft.yaml", folder / "untrained", run, folder, manifests)
+        options += ["--seed", str(arguments.seed), *(["--max_steps", str(steps)] if steps else [])]
         sft.train(*sft.parse_arguments(options))
 
 
@@ -176,7 +183,7 @@ def _policy(folder: Path, manifests: Any, arguments: argparse.Namespace) -> None
     import mr_grpo
 
     if not (folder / POLICY / "model").is_dir():
-        start = folder / "warm_start" / "model"
+        start = folder / WARM / "model"
         options = _options("default_model_grpo.yaml", start, folder / POLICY, folder, manifests)
         options += ["--seed", str(arguments.seed)]
         mr_grpo.train(*mr_grpo.parse_arguments(options))
@@ -216,12 +223,16 @@ def _pack(trained: Path, folder: Path) -> None:
 
 
 def _measured(model_dir: Path, data: Any, settings: Any, output: Path) -> dict[str, Any]:
-    """What the model is measured to be, kept beside its folder: agreement on test contents, and how far scores move."""
+    """What the model is on test contents; how sure and how stable its scores are goes into its folder."""
     import json
 
     from mriqa.eval.stability import STABILITY_FILE
     from mriqa.files import write_json
+    from mriqa.manifest import read_manifest
+    from mriqa.progress import with_progress
     from mriqa.scoring import Scorer
+    from mriqa.scoring.calibrating import calibrate
+    from mriqa.scoring.certainty import CALIBRATION_FILE
     from mriqa.training.default_model_card import judge_broad, judge_labelled, without_pristine
 
     file = output / "measured.json"
@@ -230,6 +241,9 @@ def _measured(model_dir: Path, data: Any, settings: Any, output: Path) -> dict[s
         labelled = judge_labelled(scorer, settings).by_name()
         kinds = without_pristine(judge_broad(scorer, data.test)).by_name()
         write_json({"labelled": labelled, "kinds": kinds}, file)
+    if not (model_dir / CALIBRATION_FILE).is_file():
+        rows = read_manifest(data.val, check_images=False)
+        calibrate(Scorer.from_pretrained(model_dir, device="cpu"), rows, progress=with_progress).save(model_dir)
     if not (model_dir / STABILITY_FILE).is_file():
         write_json(_stability(model_dir, output / "stability"), model_dir / STABILITY_FILE)
     return json.loads(file.read_text(encoding="utf-8"))
@@ -258,6 +272,8 @@ def _card(model_dir: Path, data: Any, settings: Any, choice: dict[str, Any], arg
     from mriqa.eval.report import markdown_table
     from mriqa.eval.stability import COLUMNS, read_stability, stability_rows
     from mriqa.hub.run import read_evaluation
+    from mriqa.scoring.calibrating import COVERAGE_COLUMNS, coverage_rows
+    from mriqa.scoring.certainty import Calibration
     from mriqa.training.default_model_card import describe_candidates, describe_stage, fill_card, kinds_of
 
     measured = _measured(model_dir, data, settings, arguments.output)
@@ -265,18 +281,21 @@ def _card(model_dir: Path, data: Any, settings: Any, choice: dict[str, Any], arg
     unseen = accuracy["accuracy_on_unseen_contents"]["test"]
     stability = read_stability(model_dir)
     assert stability is not None, "it was measured before"
+    calibration = Calibration.load(model_dir)
+    assert calibration is not None, "likewise"
     evaluations = {path.stem: read_evaluation(path) for path in arguments.eval}
     found = {
         "tokens": TILES * GRID**2, "tile": TILE, "limit": LIMIT, "beside": BESIDE[choice["chosen"]],
         "train_images": f"{settings.train_images:,}", "damages": len(DAMAGES), "kinds": ", ".join(KINDS),
         "photos": arguments.credit or ("folders of them" if settings.photos else "those inside two wheels"),
         "map_srcc": f"{unseen['srcc']:.2f}", "map_mae": f"{unseen['mae']:.2f}", "held_out": kinds_of(HELD_OUT),
-        "stage_warm": describe_stage(choice["candidates"][choice["chosen"]]),
-        "stage_policy": describe_stage(choice["candidates"][POLICY]) + ("" if choice["stage"] == POLICY else NOT_TAKEN),
+        "stage_warm": describe_stage(choice["stages"][WARM]),
+        "stage_policy": describe_stage(choice["stages"][POLICY]) + ("" if choice["stage"] == POLICY else NOT_TAKEN),
         "candidates": describe_candidates(choice),
         "labelled": markdown_table(measured["labelled"], ["n", "srcc", "plcc"]),
         "kinds_table": markdown_table(measured["kinds"], ["n", "srcc", "plcc"]),
         "evaluations": markdown_table(evaluations, ["n", "srcc", "krcc", "plcc"]) if evaluations else "None yet.\n",
+        "coverage": markdown_table(coverage_rows(calibration), COVERAGE_COLUMNS),
         "stable_pictures": stability["pictures"],
         "stability": markdown_table(stability_rows(stability), COLUMNS),
     }  # fmt: skip
