@@ -83,18 +83,17 @@ def loss_function(
         if reading is None:
             raise HeadError(f"The loss {settings.loss} trains a linear reading; give the model one.")
         return partial(reading.loss, kind=settings.loss, gather=True)
-    by_gap = {"distance": settings.distance, "gather": True}
-    by_class = {"bin_width": settings.bin_width, "gather": True}
-    functions: dict[str, LossFunction] = {
+    tau, distance, bin_width = settings.tau, settings.distance, settings.bin_width
+    functions: dict[str, Callable[..., Tensor]] = {
         "conord": partial(
-            conord_loss, weighting=weighting or settings.weighting, tau=settings.tau, eps=settings.eps, **by_gap
+            conord_loss, weighting=weighting or settings.weighting, tau=tau, eps=settings.eps, distance=distance
         ),
-        "mae": partial(mae_loss, tau=settings.tau, **by_gap),
-        "rnc": partial(rnc_loss, tau=settings.rnc_tau, **by_gap),
-        "supcon": partial(supcon_loss, tau=settings.tau, **by_class),
-        "ocl": partial(ocl_loss, tau=settings.ocl_tau, **by_class),
+        "mae": partial(mae_loss, tau=tau, distance=distance),
+        "rnc": partial(rnc_loss, tau=settings.rnc_tau, distance=distance),
+        "supcon": partial(supcon_loss, tau=tau, bin_width=bin_width),
+        "ocl": partial(ocl_loss, tau=settings.ocl_tau, bin_width=bin_width),
     }
-    return functions[settings.loss]
+    return partial(functions[settings.loss], gather=True)
 
 
 class Objective(nn.Module):

@@ -179,9 +179,9 @@ class ConOrdOptions:
 
     def training(self, seed: int) -> TrainingSettings:
         """How long and how fast the split of a seed trains."""
-        own = {"seed": seed, "draws": 2 if self.paired else 1}
-        names = [option.name for option in fields(TrainingSettings) if option.name not in own]
-        return TrainingSettings(**{name: getattr(self, name) for name in names}, **own)
+        names = [option.name for option in fields(TrainingSettings) if option.name not in ("seed", "draws")]
+        shared = {name: getattr(self, name) for name in names}
+        return TrainingSettings(**shared, seed=seed, draws=2 if self.paired else 1)
 
     def losses(self, hundredth: float) -> LossSettings:
         """Which losses train, where a hundredth of the scale is so wide."""

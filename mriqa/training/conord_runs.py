@@ -134,7 +134,7 @@ def open_run(options: ConOrdOptions, accelerator: Accelerator) -> ConOrdRun:
 def read_run(options: ConOrdOptions, accelerator: Accelerator) -> ConOrdRun:
     """The data of a run. Raises ManifestError, ImageError and HeadError where it cannot be used."""
     train_set = read_set(options, options.manifest, options.scale)
-    scales = options.test_scale or [options.scale] * len(options.test_manifest)
+    scales: list[str | None] = [*options.test_scale] or [options.scale] * len(options.test_manifest)
     test_sets = {
         name: read_set(options, path, scale)
         for name, path, scale in zip(test_names(options.test_manifest), options.test_manifest, scales, strict=True)
