@@ -1,8 +1,9 @@
 """How image files are put together: JPEG's segments, PNG's chunks, TIFF's first directory, and where an image ends.
 
 Nothing is decoded, so a look costs next to nothing, whatever decoding would cost. Layouts from the standards: ITU-T
-T.81 annex B, PNG (third edition) section 5, GIF89a, TIFF 6.0 section 2 and BigTIFF, RFC 9649 (WebP). A broken file
-ends the walk and raises nothing: what is wrong with it is the decoder's to say.
+T.81 annex B, PNG (third edition) section 5, GIF89a, TIFF 6.0 section 2 and BigTIFF, RFC 9649 (WebP), and ISO/IEC
+14496-12 section 4 (boxes, of HEIF, AVIF, JPEG 2000 and JPEG XL). A broken file ends the walk and raises nothing: what
+is wrong with it is the decoder's to say.
 """
 
 from __future__ import annotations
@@ -16,6 +17,11 @@ JPEG = b"\xff\xd8\xff"
 PNG = b"\x89PNG\r\n\x1a\n"
 GIF = (b"GIF87a", b"GIF89a")
 TIFF = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0", b"II+\0", b"MM\0+")
+JPEG_2000 = (b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n")  # as a bare stream, and in boxes
+JPEG_XL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")  # likewise
+ICON = b"\0\0\1\0"
+AVIF_BRANDS = {b"avif", b"avis"}
+HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 START_OF_SCAN, END_OF_JPEG = 0xDA, 0xD9
 GIF_PICTURE, GIF_EXTENSION, END_OF_GIF = 0x2C, 0x21, 0x3B
 
@@ -23,6 +29,8 @@ _JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # those that begin 
 _ZEROS = re.compile(rb"\0*")
 _MOST_JPEGS, _MOST_SEGMENTS = 16, 10_000  # behind one another, and of each: hostile files have millions
 _BMP_UNCOMPRESSED = (0, 3)
+_MOST_BRANDS = 400  # bytes that they are looked for in
+_ODD_BOXES = {b"jP  ", b"JXL ", b"url ", b"xml "}  # names with a space in them
 _TIFF_DIRECTORIES = {34665, 34853, 40965}  # Exif, GPS, interoperability
 _TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 
@@ -93,6 +101,29 @@ def tiff_values(data: bytes) -> Iterator[tuple[int, int]]:
         return
 
 
+def media_brands(data: bytes) -> set[bytes]:
+    """The brands that a file of boxes names in its first one: what it may be read as; none for other files."""
+    if data[4:8] != b"ftyp":
+        return set()
+    end = min(int.from_bytes(data[:4], "big"), _MOST_BRANDS)
+    return {data[8:12]} | {data[place : place + 4] for place in range(16, end, 4)}
+
+
+def end_of_boxes(data: bytes) -> int:
+    """Where the boxes end: the last of them that has a name of letters and lies within the file."""
+    position = 0
+    while (name := data[position + 4 : position + 8]).isalnum() or name in _ODD_BOXES:
+        size = int.from_bytes(data[position : position + 4], "big")
+        if size == 1:  # the size is a long one, behind the name
+            size = int.from_bytes(data[position + 8 : position + 16], "big")
+        if size == 0:
+            return len(data)
+        if size < 8 or position + size > len(data):
+            break
+        position += size
+    return position
+
+
 def end_of_image(data: bytes) -> int | None:
     """Where the image's own bytes end and others may follow; None where its format, or a broken file, does not say.
 
@@ -104,12 +135,16 @@ def end_of_image(data: bytes) -> int | None:
         return next((end for name, end in png_chunks(data) if name == b"IEND" and end <= len(data)), None)
     if data.startswith(GIF):
         return next((start + 1 for block, start in gif_blocks(data) if block == END_OF_GIF), None)
+    if data[4:8] == b"ftyp" or data.startswith((JPEG_2000[1], JPEG_XL[1])):
+        return end_of_boxes(data)
     try:
         if data.startswith(b"RIFF"):
             (size,) = struct.unpack_from("<I", data, 4)
             return 8 + size + size % 2
         if data.startswith(b"BM"):
             return _end_of_bmp(data)
+        if data.startswith(ICON):
+            return _end_of_icon(data)
     except struct.error:
         return None
     return None
@@ -141,3 +176,9 @@ def _end_of_bmp(data: bytes) -> int | None:
     if compression not in _BMP_UNCOMPRESSED:
         return None
     return pixels + (width * bits + 31) // 32 * 4 * abs(height)
+
+
+def _end_of_icon(data: bytes) -> int:
+    (count,) = struct.unpack_from("<H", data, 4)
+    entries = (struct.unpack_from("<II", data, 6 + 16 * number + 8) for number in range(count))
+    return max((size + place for size, place in entries), default=len(data))

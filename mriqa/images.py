@@ -1,8 +1,8 @@
 """Read an image file, however it was written and whoever sent it, as one 8-bit RGB picture, or say why not.
 
-The same rules everywhere (training, scoring, checking a manifest): EXIF orientation is applied, transparency is laid
-over white, 16 bits become 8, an animation gives its first frame, CMYK and palettes become RGB. Corrupt, truncated and
-empty files and decompression bombs are refused.
+The same rules everywhere (training, scoring, checking a manifest): EXIF orientation is applied, colours are converted
+through the picture's ICC profile to sRGB, transparency is laid over white, 16 bits become 8, an animation gives its
+first frame, CMYK and palettes become RGB. Corrupt, truncated and empty files and decompression bombs are refused.
 """
 
 from __future__ import annotations
@@ -12,24 +12,32 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import AvifImagePlugin, Image, ImageOps
 from PIL.ImageFile import ImageFile
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 
+from mriqa.decoder_process import DecoderProcessError, decode
 from mriqa.errors import UserError
+from mriqa.image_colours import ColourError, to_srgb
 from mriqa.image_containers import (
+    AVIF_BRANDS,
     GIF,
     GIF_PICTURE,
+    HEIF_BRANDS,
+    ICON,
     JPEG,
+    JPEG_2000,
+    JPEG_XL,
     PNG,
     START_OF_SCAN,
     TIFF,
     gif_blocks,
     jpeg_segments,
+    media_brands,
     png_chunks,
     tiff_values,
 )
@@ -40,9 +48,14 @@ MAX_PIXELS = 89_478_485
 MAX_BYTES = 2**30
 """A file of `MAX_PIXELS` with 16 bits in four channels, uncompressed, has 716 million."""
 
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TGA", "TIFF", "WEBP")
-"""Formats we open. Pillow knows more, some of which run other programs on the file (EPS), decode it before we know its
-size (ICO), or take gigabytes for 600 bytes (JPEG 2000)."""
+FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "JXL", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+"""Formats we open. Pillow knows more, some of which run other programs on the file (EPS)."""
+
+APART = ("AVIF", "HEIF", "ICO", "JPEG2000", "JXL")
+"""Those that `mriqa.decoder_process` decodes: their files can take any time and memory, whatever size they announce."""
+
+_SPOKEN = {"HEIF": "HEIC or HEIF", "JXL": "JPEG XL"}
+_EXTRAS = {"HEIF": ("pillow_heif", "heif"), "JXL": ("pillow_jxl", "jxl")}  # formats of packages beside Pillow
 
 # Far beyond what cameras and programs write. Without these bounds a file of some megabytes keeps a core busy for hours.
 _MOST_SCANS = 100  # of a JPEG, each a pass over all pixels; libtiff has the same bound
@@ -71,8 +84,9 @@ def load_image(
 
     Arguments:
         source: path of an image file, an encoded image as bytes, or a Pillow image (left unchanged).
-        max_pixels: width × height above which the image is refused before it is decoded. Pillow has a limit of its
-            own (`PIL.Image.MAX_IMAGE_PIXELS`, of which it allows twice), so a larger value here does not help beyond.
+        max_pixels: width × height above which the image is refused, before it is decoded where the file tells it.
+            Pillow has a limit of its own (`PIL.Image.MAX_IMAGE_PIXELS`, of which it allows twice), so a larger value
+            here does not help beyond.
         formats: those of `FORMATS` to take.
 
     Raises:
@@ -87,7 +101,11 @@ def load_image(
     try:
         if isinstance(source, Image.Image):
             return _to_rgb(_upright(source, max_pixels))
-        return _to_rgb(_opened(source if isinstance(source, bytes) else _file_bytes(Path(source)), max_pixels, formats))
+        data = source if isinstance(source, bytes) else _file_bytes(Path(source))
+        form = _kept_apart(data)
+        if form in formats:
+            return _decoded_apart(data, form, max_pixels)
+        return decoded_here(data, max_pixels, [name for name in formats if name not in APART])
     except ImageError as error:
         raise ImageError(f"{name} {error}") from error
 
@@ -168,8 +186,32 @@ def _refuse_endless_jpeg(data: bytes) -> None:
             raise ImageError("has too many JPEG segments; save it again without its metadata.")
 
 
-def _opened(data: bytes, max_pixels: int, formats: Sequence[str]) -> Image.Image:
-    """On return the decoder is gone, and the memory it holds: of an animation, two pictures."""
+def _kept_apart(data: bytes) -> str:
+    """The format of `APART` whose signature the file has; "" where it has none."""
+    if data.startswith(JPEG_2000):
+        return "JPEG2000"
+    if data.startswith(JPEG_XL):
+        return "JXL"
+    if data.startswith(ICON):
+        return "ICO"
+    brands = media_brands(data)
+    return "AVIF" if brands & AVIF_BRANDS else "HEIF" if brands & HEIF_BRANDS else ""
+
+
+def _decoded_apart(data: bytes, form: str, max_pixels: int) -> Image.Image:
+    """The picture, decoded by another process. Raises ImageError, also where a package for the format is missing."""
+    package, extra = _EXTRAS.get(form, ("", ""))
+    if package and find_spec(package) is None:
+        raise ImageError(f"is a {_SPOKEN[form]} file, which needs another package: pip install 'mriqa[{extra}]'.")
+    try:
+        size, pixels = decode(data, form, max_pixels)
+    except DecoderProcessError as error:
+        raise ImageError(str(error)) from error
+    return Image.frombytes("RGB", size, pixels)
+
+
+def decoded_here(data: bytes, max_pixels: int, formats: Sequence[str]) -> Image.Image:
+    """The RGB picture in a file, decoded by this process. On return the decoder is gone, and the memory it holds."""
     _refuse_endless(data)
     with _decoding():
         image = Image.open(io.BytesIO(data), formats=_known_formats(formats))
@@ -177,12 +219,22 @@ def _opened(data: bytes, max_pixels: int, formats: Sequence[str]) -> Image.Image
         exif = image.info.get("exif")
         if isinstance(exif, bytes):
             _refuse_endless_tags(exif.removeprefix(b"Exif\0\0"))
-        return _upright(image, max_pixels)
+        return _to_rgb(_upright(image, max_pixels))
 
 
 def _known_formats(formats: Sequence[str]) -> list[str]:
-    """Those of `formats` that this build of Pillow reads."""
+    """Those of `formats` that this build of Pillow reads, with the packages beside it, each on one thread."""
     Image.init()
+    if "HEIF" in formats:
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
+    if "JXL" in formats:
+        from pillow_jxl import JpegXLImagePlugin
+
+        JpegXLImagePlugin.DECODE_THREADS = 0
+    if "AVIF" in formats:
+        AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     return [name for name in formats if name in Image.OPEN]
 
 
@@ -202,20 +254,8 @@ def _upright(image: Image.Image, max_pixels: int) -> Image.Image:
 
 
 def _to_rgb(upright: Image.Image) -> Image.Image:
-    if upright.mode.startswith("I"):
-        return _from_16_bits(upright).convert("RGB")
-    if upright.mode == "F":
-        raise ImageError("has floating-point pixels, for which no white level is defined; save it with 8 or 16 bits.")
     with _decoding():
-        if upright.has_transparency_data:
-            layer = upright.convert("RGBA")
-            return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-        return upright.convert("RGB")
-
-
-def _from_16_bits(image: Image.Image) -> Image.Image:
-    """Grey values 0..65535 to 0..255, rounded. Pillow's own conversion would clip everything above 255 to white."""
-    grey_HW = np.asarray(image).astype(np.int64)
-    if grey_HW.min() < 0 or grey_HW.max() > 65535:
-        raise ImageError("has integer pixels of more than 16 bits, for which no white level is defined.")
-    return Image.fromarray(((grey_HW * 255 + 32767) // 65535).astype(np.uint8))
+        try:
+            return to_srgb(upright)
+        except ColourError as error:
+            raise ImageError(str(error)) from error

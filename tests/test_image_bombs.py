@@ -54,6 +54,28 @@ def tiff_with(tags: dict[int, tuple[int, int, int]], rest: bytes) -> bytes:
     return b"II*\0" + struct.pack("<IH", 8, len(entries)) + packed + bytes(4) + rest
 
 
+HUGE_PNG = png_file([(b"IHDR", struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0)), PIXELS, (b"IEND", b"")])
+
+
+def icon_with(png: bytes) -> bytes:
+    return b"\0\0\1\0\1\0" + struct.pack("<4BHHII", 8, 8, 0, 0, 1, 32, len(png), 22) + png
+
+
+def stretched_jpeg_2000(tile: int, side: int) -> bytes:
+    """One that announces more pixels than it has, in tiles of this many pixels a side."""
+    data = bytearray(encoded("JPEG2000", no_jp2=True, tile_size=(tile, tile)))
+    place = data.index(b"\xff\x51") + 6
+    data[place : place + 8] = struct.pack(">II", side, side)
+    return bytes(data)
+
+
+def stretched_heif() -> bytes:
+    """One whose picture has 30,000 × 30,000 pixels, says its header."""
+    data = encoded("HEIF")
+    place = data.index(b"ispe") + 8
+    return data[:place] + struct.pack(">II", 30_000, 30_000) + data[place + 8 :]
+
+
 BOMBS = {
     "many PNG chunks": (png_with([(b"teSt", b"")] * 600), "PNG chunks"),
     "many profiles in a PNG": (png_with([(b"iCCP", b"x\0\0" + zlib.compress(bytes(10**5)))] * 600), "PNG chunks"),
@@ -90,8 +112,10 @@ BOMBS = {
     ),
     "numbers in words": (b"P2 8 8 255\n" + b"1 " * 64, "ppm_plain"),
     "remarks between numbers": (b"P2 8 8 255\n" + b"#\n" * 1000 + b"1 " * 64, "ppm_plain"),
-    "an icon's PNG": (b"\0\0\1\0\1\0" + struct.pack("<4BHHII", 8, 8, 0, 0, 1, 32, 99, 22) + png_with([]), "readable"),
-    "tiles of a JPEG 2000": (encoded("JPEG2000", no_jp2=True), "readable"),
+    "an icon's PNG": (icon_with(HUGE_PNG), "too large|corrupt"),
+    "pixels of a JPEG 2000": (stretched_jpeg_2000(16, 30_000), "too large"),
+    "tiles of a JPEG 2000": (stretched_jpeg_2000(1, 4990), "corrupt"),
+    "pixels of a HEIF": (stretched_heif(), "too large|corrupt"),
 }  # fmt: skip
 
 

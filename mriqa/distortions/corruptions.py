@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy
 import torch
 from PIL import Image
-from scipy import ndimage
 from skimage import color
 
 from mriqa.distortions import compression
@@ -47,8 +47,8 @@ def defocus_blur(picture: np.ndarray, rng: np.random.Generator, radius: int, sof
     """Mean over a disk whose edge is softened by a small Gaussian."""
     across = np.arange(-radius - 2, radius + 3)
     kernel = (across[:, None] ** 2 + across**2 <= radius**2).astype(np.float64)
-    kernel = ndimage.gaussian_filter(kernel / kernel.sum(), softness, radius=1 if radius <= 8 else 2)
-    return ndimage.convolve(picture, kernel[..., None], mode="mirror")
+    kernel = scipy.ndimage.gaussian_filter(kernel / kernel.sum(), softness, radius=1 if radius <= 8 else 2)
+    return scipy.ndimage.convolve(picture, kernel[..., None], mode="mirror")
 
 
 def motion_blur(picture: np.ndarray, rng: np.random.Generator, radius: int, sigma: float) -> np.ndarray:
@@ -92,7 +92,7 @@ def elastic_transform(
     places = np.moveaxis(np.mgrid[:height, :width], 0, -1).astype(np.float64)
     picture = sampled(picture, np.concatenate([places, np.ones((height, width, 1))], axis=-1) @ back)
     noise = [
-        ndimage.gaussian_filter(rng.uniform(-1, 1, (height, width)), 244 * sigma, mode="reflect", truncate=3)
+        scipy.ndimage.gaussian_filter(rng.uniform(-1, 1, (height, width)), 244 * sigma, mode="reflect", truncate=3)
         for _ in range(2)
     ]
     return sampled(picture, places + 244 * amplitude * np.stack(noise, axis=-1))
@@ -134,7 +134,7 @@ def jpeg_compression(picture: np.ndarray, rng: np.random.Generator, quality: int
 def smoothed(picture: np.ndarray, sigma: float) -> np.ndarray:
     """A Gaussian that reaches to 4 sigma, over height and width."""
     sigmas = (sigma, sigma, 0) if picture.ndim == 3 else sigma
-    return ndimage.gaussian_filter(picture, sigmas, mode="nearest", truncate=4)
+    return scipy.ndimage.gaussian_filter(picture, sigmas, mode="nearest", truncate=4)
 
 
 def smeared(picture: np.ndarray, radius: int, sigma: float, degrees: float) -> np.ndarray:
@@ -164,7 +164,7 @@ def sampled(picture: np.ndarray, places_HW2: np.ndarray) -> np.ndarray:
     rows, columns = np.moveaxis(places_HW2, -1, 0)
     channels = picture[..., None] if picture.ndim == 2 else picture
     found = [
-        ndimage.map_coordinates(channels[..., c], [rows, columns], order=1, mode="reflect")
+        scipy.ndimage.map_coordinates(channels[..., c], [rows, columns], order=1, mode="reflect")
         for c in range(channels.shape[-1])
     ]
     return np.stack(found, axis=-1).reshape(picture.shape)

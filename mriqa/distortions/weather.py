@@ -7,7 +7,7 @@ here: it lays photographs of ice over a picture, which are the authors' files.
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
+import scipy
 from skimage import color, exposure, feature
 
 from mriqa.distortions.corruptions import enlarged, smeared, smoothed
@@ -48,11 +48,11 @@ def spatter(
         mud = np.where(mud < 0.8, 0, mud)[..., None]
         return picture * (1 - mud) + MUD_RGB * mud
     edges = feature.canny(liquid, sigma=0, low_threshold=50 / 255, high_threshold=150 / 255)
-    distance = ndimage.distance_transform_edt(~edges) if edges.any() else np.full(liquid.shape, 20.0)
-    distance = ndimage.uniform_filter(np.minimum(distance, 20), 3)
+    distance = scipy.ndimage.distance_transform_edt(~edges) if edges.any() else np.full(liquid.shape, 20.0)
+    distance = scipy.ndimage.uniform_filter(np.minimum(distance, 20), 3)
     relief = exposure.equalize_hist(distance) if np.ptp(distance) > 0 else distance / 20
-    relief = ndimage.correlate(relief, np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]]), mode="mirror")
-    wet = liquid * ndimage.uniform_filter(np.clip(relief, 0, 1), 3)
+    relief = scipy.ndimage.correlate(relief, np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]]), mode="mirror")
+    wet = liquid * scipy.ndimage.uniform_filter(np.clip(relief, 0, 1), 3)
     wet = wet / wet.max() * strength if wet.max() > 0 else wet
     return picture + wet[..., None] * WATER_RGB
 

@@ -22,7 +22,7 @@ from PIL import Image
 from mriqa.errors import UserError
 from mriqa.images import ImageError, load_image
 
-IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+IMAGE_SUFFIXES = {".avif", ".bmp", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 # (package, resource, in colour). Grey photographs take no part in colour distortions, which would not show on them.
 WHEEL_PHOTOGRAPHS = {

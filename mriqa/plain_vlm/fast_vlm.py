@@ -18,47 +18,43 @@ from torch import Tensor, nn
 from mriqa.embedded.lite_network import LiteStatistics
 from mriqa.plain_vlm.qwen2 import Qwen2, Qwen2Shape
 
-TOWERS: dict[str, Callable[[Mapping[str, Any]], nn.Module]] = {
-    "mriqa_lite_tower": lambda config: LiteStatistics(config["grid"], config.get("tile"), config.get("trunks", 1)),
-}
-"""Towers by the `model_type` of their configuration: pixels (N, 3, H, W) to cells (N, C, g, g)."""
+TOWERS: dict[str, Callable[..., nn.Module]] = {"mriqa_lite_tower": LiteStatistics}
+"""Towers by the `model_type` of their configuration, whose other settings they take by name.
+
+Each maps pixels (N, 3, H, W) to cells (N, C, g, g).
+"""
+_OF_EVERY_TOWER = ("model_type", "hidden_size", "dtype")
 
 
 class PlainFastVlm(nn.Module):
     """Tokens and pixels to logits."""
 
-    def __init__(self, config: Mapping[str, Any], text: Qwen2Shape) -> None:
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        """Raises ValueError, KeyError or TypeError for a `config.json` with something that this module lacks."""
         super().__init__()
-        tower = TOWERS[config["vision_config"]["model_type"]](config["vision_config"])
+        vision, text = config["vision_config"], Qwen2Shape.of(config["text_config"])
+        if config["model_type"] != "fast_vlm" or vision["model_type"] not in TOWERS:
+            raise ValueError("it is no FastVLM, or one with another vision tower")
+        if config["vision_feature_select_strategy"] != "full" or config["vision_feature_layer"] != -1:
+            raise ValueError("it hands on other features of its tower")
+        if config["projector_hidden_act"] != "gelu" or not config["multimodal_projector_bias"]:
+            raise ValueError("its projector is another one")
+        if not (config["tie_word_embeddings"] and config["text_config"]["tie_word_embeddings"]):
+            raise ValueError("its head is not tied to its embeddings")
+        of_the_tower = {name: value for name, value in vision.items() if name not in _OF_EVERY_TOWER}
         self.model = nn.ModuleDict(
             {
-                "vision_tower": tower,
-                "multi_modal_projector": Projector(config["vision_config"]["hidden_size"], text.hidden_size),
+                "vision_tower": TOWERS[vision["model_type"]](**of_the_tower),
+                "multi_modal_projector": Projector(vision["hidden_size"], text.hidden_size),
                 "language_model": Qwen2(text),
             }
         )
         self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
         self.image_token = config["image_token_index"]
-        self.config = SimpleNamespace(model_type="fast_vlm", get_text_config=lambda: self._text_config)
-        self._text_config = SimpleNamespace(
+        text_config = SimpleNamespace(
             vocab_size=text.vocab_size, layer_types=["full_attention"], _attn_implementation="sdpa"
         )
-
-    @classmethod
-    def why_unknown(cls, config: Mapping[str, Any]) -> str | None:
-        """What a `config.json` has that this module lacks, in a few words; None where it knows all."""
-        vision = config.get("vision_config") or {}
-        if config.get("model_type") != "fast_vlm":
-            return "it is no FastVLM"
-        if vision.get("model_type") not in TOWERS:
-            return "its vision tower is another one"
-        if config.get("vision_feature_select_strategy") != "full" or config.get("vision_feature_layer") != -1:
-            return "it hands on other features of its tower"
-        if config.get("projector_hidden_act") != "gelu" or not config.get("multimodal_projector_bias"):
-            return "its projector is another one"
-        if not config.get("tie_word_embeddings") or not config["text_config"].get("tie_word_embeddings"):
-            return "its head is not tied to its embeddings"
-        return None
+        self.config = SimpleNamespace(model_type="fast_vlm", get_text_config=lambda: text_config)
 
     @property
     def device(self) -> torch.device:
@@ -81,7 +77,7 @@ class PlainFastVlm(nn.Module):
         use_cache: bool = False,
     ) -> SimpleNamespace:
         """Logits (N, logits_to_keep, vocabulary), as `.logits`; `attention_mask` (N, 1, T, T): what a token sees."""
-        language = self.model["language_model"]
+        language: Any = self.model["language_model"]
         embedded_NTD = language.embed_tokens(input_ids)
         cells_NCgg = self.model["vision_tower"](pixel_values)
         images_NTD = self.model["multi_modal_projector"](cells_NCgg.flatten(2).permute(0, 2, 1))
@@ -92,6 +88,8 @@ class PlainFastVlm(nn.Module):
 
 
 class Projector(nn.Module):
+    """What the tower sees (N, T, C) to embeddings (N, T, D)."""
+
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         self.linear_1 = nn.Linear(channels, width)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from safetensors.torch import load_file
 
 from mriqa.plain_vlm.fast_vlm import PlainFastVlm
 from mriqa.plain_vlm.processor import PlainProcessor, PlainTokenizer
-from mriqa.plain_vlm.qwen2 import Qwen2Shape
 
-# Further files change what a model or a tokenizer is.
+_log = logging.getLogger(__name__)
+
 _SETTINGS = ("config.json", "processor_config.json", "tokenizer_config.json")
+# Further files that change what a model, its tokenizer or its processor is.
 _CHANGES = ("adapter_config.json", "added_tokens.json", "special_tokens_map.json", "preprocessor_config.json")
 _TIED = "model.language_model.embed_tokens.weight"
 
@@ -27,24 +29,19 @@ def load_plain(folder: Path) -> tuple[PlainFastVlm, PlainProcessor] | None:
     """
     try:
         config, processor_settings, tokenizer_settings = (_read(folder / name) for name in _SETTINGS)
-        text = Qwen2Shape.of(config["text_config"])
-        if (
-            text is None
-            or any((folder / name).exists() for name in _CHANGES)
-            or PlainFastVlm.why_unknown(config)
-            or PlainProcessor.why_unknown(processor_settings, tokenizer_settings)
-        ):
-            return None
-        tokenizer = PlainTokenizer(folder / "tokenizer.json", tokenizer_settings["pad_token"])
+        if changes := [name for name in _CHANGES if (folder / name).exists()]:
+            raise ValueError(f"it has a file {changes[0]}")
+        tokenizer = PlainTokenizer(folder / "tokenizer.json", tokenizer_settings)
         template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
         processor = PlainProcessor(tokenizer, template, processor_settings)
         processor.apply_chat_template([{"role": "user", "content": [{"type": "image"}]}], add_generation_prompt=True)
         with torch.device("meta"):
-            model = PlainFastVlm(config, text)
+            model = PlainFastVlm(config)
         weights = load_file(folder / "model.safetensors")
         weights["lm_head.weight"] = weights[_TIED]
         model.load_state_dict(weights, assign=True)
-    except Exception:  # whatever is wrong or missing, the ordinary loader finds it, and has a sentence for it
+    except Exception as error:  # whatever is wrong or missing, the ordinary loader finds it, and has a sentence for it
+        _log.debug("%s is read by transformers: %s", folder, error)
         return None
     return model.to(torch.float32).requires_grad_(False).eval(), processor
 

@@ -27,25 +27,22 @@ _STRIP_KEYS = {"tile", "limit", "image_processor_type"}
 
 
 class Squares:
-    """Pictures resized to one size (bicubic, with anti-aliasing), 8-bit or normalised as the settings say."""
+    """Pictures resized to one size (bicubic, with anti-aliasing), 8-bit or normalised as the settings say.
+
+    Raises ValueError or KeyError for settings that ask for what this class lacks, as `Strips` does.
+    """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
+        if other := set(settings) - _SQUARE_KEYS:
+            raise ValueError(f"its pictures have the setting {min(other)}")
+        if not (settings["do_resize"] and set(settings["size"]) == {"height", "width"}) or settings["do_center_crop"]:
+            raise ValueError("its pictures have another shape")
+        if settings["resample"] != BICUBIC or settings["do_rescale"] != settings["do_normalize"]:
+            raise ValueError("its pictures are resampled or normalised in another way")
         self.size = settings["size"]["height"], settings["size"]["width"]
         self.mean_311, self.std_311 = (
             None if not settings["do_normalize"] else _in_grey_levels(settings[name], settings["rescale_factor"])
             for name in ("image_mean", "image_std")
-        )
-
-    @staticmethod
-    def knows(settings: Mapping[str, Any]) -> bool:
-        """Whether these settings ask for nothing that this class lacks."""
-        return bool(
-            set(settings) <= _SQUARE_KEYS
-            and settings.get("do_resize")
-            and set(settings.get("size", ())) == {"height", "width"}
-            and settings.get("resample") == BICUBIC
-            and not settings.get("do_center_crop")
-            and settings.get("do_rescale") == settings.get("do_normalize")
         )
 
     def __call__(self, picture: Image.Image) -> Tensor:
@@ -62,13 +59,10 @@ class Strips:
     """The eye's tiles, below each other."""
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
+        if other := set(settings) - _STRIP_KEYS:
+            raise ValueError(f"its strips have the setting {min(other)}")
         self.tile, self.limit = settings["tile"], settings["limit"]
         self.size = TILES * self.tile, self.tile
-
-    @staticmethod
-    def knows(settings: Mapping[str, Any]) -> bool:
-        """Whether these settings ask for nothing that this class lacks."""
-        return set(settings) == _STRIP_KEYS
 
     def __call__(self, picture: Image.Image) -> Tensor:
         """The picture's strip (3, 5 S, S) of 8 bits."""

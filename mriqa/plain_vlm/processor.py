@@ -40,13 +40,17 @@ class PlainInputs(dict[str, Tensor]):
 
 
 class PlainTokenizer:
-    """A `tokenizer.json`."""
+    """A `tokenizer.json`. Raises ValueError or KeyError for a `tokenizer_config.json` that changes it."""
 
-    def __init__(self, path: Path, pad_token: str) -> None:
+    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+        if settings["tokenizer_class"] not in ("TokenizersBackend", "PreTrainedTokenizerFast"):
+            raise ValueError("its tokenizer is another one")
+        if other := set(settings) - _TOKENIZER_KEYS:
+            raise ValueError(f"its tokenizer has the setting {min(other)}")
         self.inner = tokenizers.Tokenizer.from_file(str(path))
         self.inner.no_truncation()
         self.inner.no_padding()
-        self.pad_token_id = self.inner.token_to_id(pad_token)
+        self.pad_token_id = self.inner.token_to_id(settings["pad_token"])
 
     def __call__(self, texts: str | Sequence[str], add_special_tokens: bool = True) -> dict[str, Any]:
         """Token ids, as "input_ids"."""
@@ -62,7 +66,9 @@ class PlainProcessor:
     Args:
         tokenizer: of the prompts.
         template: the chat template, in Jinja.
-        settings: a `processor_config.json` that `why_unknown` has nothing against.
+        settings: its `processor_config.json`.
+
+    Raises ValueError or KeyError for settings that ask for something else than this class does.
     """
 
     def __init__(self, tokenizer: PlainTokenizer, template: str, settings: Mapping[str, Any]) -> None:
@@ -73,26 +79,11 @@ class PlainProcessor:
         )
         self.template = environment.from_string(template)
         pictures = settings["image_processor"]
+        _check(settings)
         self.pixels = LOOKS[pictures["image_processor_type"]](pictures)
         cells = math.prod(side // settings["patch_size"] for side in self.pixels.size)
         self.image_token = settings["image_token"]
         self.image_tokens = self.image_token * cells
-
-    @staticmethod
-    def why_unknown(settings: Mapping[str, Any], tokenizer_settings: Mapping[str, Any]) -> str | None:
-        """What these settings ask for that this class lacks, in a few words; None where it knows all."""
-        pictures = settings.get("image_processor") or {}
-        other = {*(set(settings) - _PROCESSOR_KEYS), *(set(tokenizer_settings) - _TOKENIZER_KEYS)}
-        if other:
-            return f"its processor has the setting {min(other)}"
-        look = LOOKS.get(pictures.get("image_processor_type"))
-        if settings.get("processor_class") != "LlavaProcessor" or look is None:
-            return "its processor is another one"
-        if tokenizer_settings.get("tokenizer_class") not in ("TokenizersBackend", "PreTrainedTokenizerFast"):
-            return "its tokenizer is another one"
-        if settings.get("vision_feature_select_strategy") != "full" or settings.get("num_additional_image_tokens"):
-            return "its processor writes another number of image tokens"
-        return None if look.knows(pictures) else "its processor treats pictures in another way"
 
     def apply_chat_template(
         self,
@@ -124,3 +115,12 @@ class PlainProcessor:
             attention_mask=torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows]),
             pixel_values=torch.stack([self.pixels(picture) for picture in pictures]),
         )
+
+
+def _check(settings: Mapping[str, Any]) -> None:
+    if other := set(settings) - _PROCESSOR_KEYS:
+        raise ValueError(f"its processor has the setting {min(other)}")
+    if settings["processor_class"] != "LlavaProcessor":
+        raise ValueError("its processor is another one")
+    if settings["vision_feature_select_strategy"] != "full" or settings.get("num_additional_image_tokens"):
+        raise ValueError("its processor writes another number of image tokens")

@@ -10,7 +10,7 @@ Legend: N rows, T tokens, D width, H heads, d width of a head.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -32,29 +32,18 @@ class Qwen2Shape:
     rope_theta: float
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> Qwen2Shape | None:
-        """That of a `text_config`; None for other models and for variants that this module lacks."""
-        rope = config.get("rope_parameters") or {}
-        head_width = config.get("hidden_size", 0) / max(1, config.get("num_attention_heads", 1))
-        known = (
-            config.get("model_type") == "qwen2"
-            and config.get("hidden_act") == "silu"
-            and set(config.get("layer_types") or ()) == {"full_attention"}
-            and not config.get("use_sliding_window")
-            and rope.get("rope_type") == "default"
-            and config.get("head_dim", head_width) == head_width
-        )
-        try:
-            return (
-                cls(
-                    **{name: config[name] for name in cls.__annotations__ if name != "rope_theta"},
-                    rope_theta=rope["rope_theta"],
-                )
-                if known
-                else None
-            )
-        except KeyError:
-            return None
+    def of(cls, config: Mapping[str, Any]) -> Qwen2Shape:
+        """That of a `text_config`. Raises ValueError or KeyError for what this module lacks."""
+        rope = config["rope_parameters"]
+        head_width = config["hidden_size"] // config["num_attention_heads"]
+        if config["model_type"] != "qwen2" or config["hidden_act"] != "silu":
+            raise ValueError("its language model is another one")
+        if set(config["layer_types"]) != {"full_attention"} or config.get("use_sliding_window"):
+            raise ValueError("its layers see a window only")
+        if rope["rope_type"] != "default" or config.get("head_dim", head_width) != head_width:
+            raise ValueError("its positions or heads are other ones")
+        sizes = {field.name: config[field.name] for field in fields(cls) if field.name != "rope_theta"}
+        return cls(**sizes, rope_theta=rope["rope_theta"])
 
 
 class Qwen2(nn.Module):
@@ -86,7 +75,10 @@ class Qwen2(nn.Module):
 
 
 class Embedding(nn.Module):
-    """Token ids (N, T) to vectors (N, T, D). torch's own draws its first values in a way that takes seconds on "meta"."""
+    """Token ids (N, T) to vectors (N, T, D).
+
+    torch's own draws its first weights, for which it imports its compiler where the device is "meta".
+    """
 
     def __init__(self, shape: Qwen2Shape) -> None:
         super().__init__()
@@ -97,6 +89,8 @@ class Embedding(nn.Module):
 
 
 class Qwen2Layer(nn.Module):
+    """Attention and a gated perceptron, each behind a norm and added to what came in."""
+
     def __init__(self, shape: Qwen2Shape) -> None:
         super().__init__()
         self.self_attn = Qwen2Attention(shape)
@@ -110,6 +104,8 @@ class Qwen2Layer(nn.Module):
 
 
 class Qwen2Attention(nn.Module):
+    """Grouped-query attention (Ainslie et al., EMNLP 2023) to the tokens that a mask shows."""
+
     def __init__(self, shape: Qwen2Shape) -> None:
         super().__init__()
         self.head_width = shape.hidden_size // shape.num_attention_heads
@@ -140,6 +136,8 @@ def _rotated(states_NHTd: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
 
 
 class GatedMLP(nn.Module):
+    """SwiGLU (Shazeer, "GLU Variants Improve Transformer", 2020, equation 6)."""
+
     def __init__(self, shape: Qwen2Shape) -> None:
         super().__init__()
         self.gate_proj = nn.Linear(shape.hidden_size, shape.intermediate_size, bias=False)

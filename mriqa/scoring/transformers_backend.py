@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from PIL import Image
     from transformers import PreTrainedModel, ProcessorMixin
 
-    from mriqa.plain_vlm.fast_vlm import PlainFastVlm
-    from mriqa.plain_vlm.processor import PlainProcessor
-
 IN_FLOAT32 = ("auto", "float32", torch.float32)  # on a CPU
 
 
 @dataclass(frozen=True)
 class TransformersBackend:
-    """A model in this process, which reads the pictures as one batch; a head judges them by the same passes."""
+    """A model in this process, which reads the pictures as one batch; a head judges them by the same passes.
 
-    model: PreTrainedModel | PlainFastVlm
-    processor: ProcessorMixin | PlainProcessor
+    For the readout "expected" model and processor may be those of `mriqa.plain_vlm`.
+    """
+
+    model: PreTrainedModel
+    processor: ProcessorMixin
     answer_format: AnswerFormat
     readout: Readout
     head: Head | None = None
@@ -80,7 +80,8 @@ def _plain_backend(source: ModelSource, wanted: Wanted) -> TransformersBackend |
     """The model in plain torch, on a CPU in float32; None where that can't read it or can't do what is wanted."""
     if source.head is not None or wanted.readout not in ("auto", "expected") or source.dtype not in IN_FLOAT32:
         return None
-    if usable_device(source.device).type != "cpu" or (loaded := load_plain(Path(source.model))) is None:
+    loaded: Any = load_plain(Path(source.model)) if usable_device(source.device).type == "cpu" else None
+    if loaded is None:
         return None
     model, processor = loaded
     try:

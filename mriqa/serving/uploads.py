@@ -16,8 +16,8 @@ from PIL import Image
 from mriqa.image_containers import JPEG, START_OF_SCAN, end_of_image, jpeg_segments
 from mriqa.images import ImageError, load_image
 
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-"""Those of `mriqa.images` that open with a signature and whose decoders keep to the size the file announces."""
+FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "JXL", "PNG", "TIFF", "WEBP")
+"""Those of `mriqa.images` that open with a signature."""
 
 # Searched for in the whole file, so each is long enough that compressed pixels don't contain it by chance. Each has one
 # beginning: several in one expression take ten times as long.

@@ -192,6 +192,24 @@ def _riff_chunks(data: bytes, random: Random) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
+def _boxes(data: bytes, random: Random) -> bytes:
+    """Those of HEIF, AVIF, JPEG 2000 and JPEG XL, each with its right size, at the top or inside of one of them."""
+    boxes, position = [], 0
+    while position + 8 <= len(data):
+        (size,) = struct.unpack_from(">I", data, position)
+        size = size if 8 <= size <= len(data) - position else len(data) - position
+        boxes.append(data[position + 4 : position + size])  # name and content
+        position += size
+
+    def change(box: bytes, random: Random) -> bytes:
+        head = {b"meta": 8, b"iprp": 4, b"ipco": 4, b"jp2h": 4, b"moov": 4, b"trak": 4}.get(box[:4])
+        if head is not None and random.random() < 0.8:
+            return box[:head] + _boxes(box[head:], random)
+        return box[:4] + _any_of_bytes(box[4:], random)
+
+    return b"".join(struct.pack(">I", len(box) + 4) + box for box in _change_parts(boxes, random, change))
+
+
 def _tiff_entry(data: bytes, random: Random) -> bytes:
     """One field of one entry in the first directory (not of a BigTIFF)."""
     order = "<" if data[:2] == b"II" else ">"
@@ -214,4 +232,5 @@ BY_PARTS: dict[str, tuple[Mutation, ...]] = {
     "JPEG": (_jpeg_segments,),
     "WEBP": (_riff_chunks,),
     "TIFF": (_tiff_entry,),
+    **dict.fromkeys(("AVIF", "HEIF", "JPEG2000", "JXL"), (_boxes,)),
 }

@@ -8,8 +8,12 @@ import zlib
 from collections.abc import Iterable
 
 import numpy as np
+import pillow_jxl  # noqa: F401  # tells Pillow of JPEG XL
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
+from pillow_heif import register_heif_opener
+
+register_heif_opener()
 
 WIDTH, HEIGHT = 48, 40
 
@@ -116,8 +120,22 @@ def seed_files() -> dict[str, bytes]:
         "TGA colour": encoded("TGA"),
         "TGA runs": encoded("TGA", "RGBA", compression="tga_rle"),
         "TGA palette": encoded("TGA", "P"),
-        "ICO": encoded("ICO", "RGBA", sizes=[(32, 32)]),
-        "JPEG2000": encoded("JPEG2000"),
+        "HEIF lossy": encoded("HEIF", quality=80),
+        "HEIF alpha": encoded("HEIF", "RGBA", **both),
+        "HEIF 10 bits": encoded("HEIF", "I;16"),
+        "HEIF several": encoded("HEIF", **_more()),
+        "ICO": encoded("ICO", "RGBA", sizes=[(WIDTH, HEIGHT), (16, 16)]),
+        "ICO bitmap": encoded("ICO", "RGBA", sizes=[(WIDTH, HEIGHT)], bitmap_format="bmp"),
+        "JPEG2000 lossless": encoded("JPEG2000"),
+        "JPEG2000 lossy": encoded("JPEG2000", irreversible=True, quality_layers=[20, 5], progression="RPCL"),
+        "JPEG2000 stream": encoded("JPEG2000", no_jp2=True),
+        "JPEG2000 tiles": encoded("JPEG2000", "RGBA", tile_size=(16, 16)),
+        "JPEG2000 16 bits": encoded("JPEG2000", "I;16"),
+        "JXL lossy": encoded("JXL"),
+        "JXL lossless": encoded("JXL", lossless=True, use_container=True, exif=both["exif"]),
+        "JXL alpha": encoded("JXL", "RGBA", effort=1),
+        "JXL 16 bits": encoded("JXL", "I;16", lossless=True),
+        "JXL of a JPEG": jxl_of(jpeg["baseline"]),
         "EPS": encoded("EPS"),
         "PCX": encoded("PCX"),
         "SVG": b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><script>1</script></svg>',
@@ -125,6 +143,13 @@ def seed_files() -> dict[str, bytes]:
     families = {"JPEG": jpeg, "PNG": png, "GIF": gif, "WEBP": webp, "BMP": bmp, "TIFF": tiff}
     named = {f"{family} {kind}": data for family, kinds in families.items() for kind, data in kinds.items()}
     return {**named, **rest}
+
+
+def jxl_of(jpeg: bytes) -> bytes:
+    """A JPEG inside JPEG XL, which gives it back bit by bit."""
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(jpeg)).save(buffer, "JXL", lossless_jpeg=True)
+    return buffer.getvalue()
 
 
 def _timeless(avif: bytes) -> bytes:

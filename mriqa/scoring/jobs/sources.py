@@ -17,8 +17,8 @@ from typing import Literal
 from mriqa.errors import UserError
 
 IMAGE_SUFFIXES = frozenset(
-    (".avif", ".bmp", ".gif", ".ico", ".jfif", ".jpeg", ".jpg")
-    + (".j2k", ".jp2", ".jpx", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp")
+    (".avif", ".bmp", ".gif", ".heic", ".heif", ".hif", ".ico", ".j2c", ".j2k", ".jfif", ".jp2", ".jpeg", ".jpf")
+    + (".jpg", ".jpx", ".jxl", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp")
 )
 URL_SCHEMES = ("http://", "https://")
 URLS_ARE_OFF = "is a URL, and these are fetched with --allow-urls only"
