@@ -16,6 +16,7 @@ import typer
 
 from mriqa.cli.exits import plain_errors, say, terminated_in_order
 from mriqa.cli.options import BackendName, Overwrite, ScorerOptions, takes_scorer
+from mriqa.cli.threshold import Threshold
 from mriqa.scoring.backend_table import BACKENDS, DEFAULT_BACKEND
 
 if TYPE_CHECKING:
@@ -45,6 +46,12 @@ def score(
         int | None, typer.Option(min=1, help="Images that go through the model together. Default: 8, elsewhere 64.")
     ] = None,
     overwrite: Overwrite = False,
+    fail_under: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SCORE", help="End with exit code 1 where an image scores below this, as a check before a commit."
+        ),
+    ] = None,
     text: Annotated[bool, typer.Option("--text", help="Also write the model's answers (columns text, texts).")] = False,
     allow_urls: Annotated[bool, typer.Option("--allow-urls", help="Fetch images that are given as URLs.")] = False,
     shard: Annotated[
@@ -109,11 +116,14 @@ def score(
 
       mriqa score holiday/ "scans/**/*.tif" -m outputs/demo/model -o scores.csv
 
+      mriqa score site/pictures --fail-under 3.0
+
       mriqa score "shards/*.tar" -m Qwen/Qwen3-VL-2B-Instruct --backend vllm --readout sample -o scores.parquet
 
       mriqa score /shared/photos -m Qwen/Qwen3-VL-2B-Instruct --engine ray --ray-address auto -o scores.parquet
 
-    Exit code: 0 all images scored; 1 some have an error row; 2 nothing could be done, or not all of it.
+    Exit code: 0 all images scored; 1 some have an error row, or a score below --fail-under; 2 nothing could be done,
+    or not all of it.
     """
     entry = BACKENDS[backend]
     for_backends = {
@@ -132,19 +142,21 @@ def score(
         backend=backend,
         backend_options={name: value for name, value in for_backends.items() if name in entry.options},
     )
-    part = _part(shard)
+    part, threshold = _part(shard), Threshold(fail_under)
     if engine == "local" and workers is not None:
         raise typer.BadParameter("--workers goes with --engine ray; without it, start the command several times.")
     if engine == "ray" and out is None:
         raise typer.BadParameter("--engine ray needs a file to write: --out scores.parquet.")
     with plain_errors():
         if out is None:
-            _to_terminal(sources, allow_urls, options)
+            _to_terminal(sources, allow_urls, options, threshold)
             return
         from mriqa.scoring.jobs.runner import Job, was_just_finished
 
         if was_just_finished(out):
             say(f"Wrote {out}.")
+            threshold.see_table(out)
+            threshold.enforce()
             return
         size = shard_size or max(SHARD_SIZE, BATCHES_PER_SHARD * options.batch_size)
         settings = {**options.settings, "text": text}
@@ -154,7 +166,9 @@ def score(
                 outcome = job.run_on(_ray_engine(options, ray_address, workers, tensor_parallel), part)
             else:
                 outcome = job.run(options.load(), part)
-    _report(outcome, out)
+        if outcome.complete:
+            threshold.see_table(out)
+    _report(outcome, out, threshold)
 
 
 def _ray_engine(options: ScorerOptions, address: str | None, workers: int | None, accelerators: int) -> Engine:
@@ -180,7 +194,7 @@ def _absolute(name: str) -> str:
     return str(path.absolute()) if path.exists() else name
 
 
-def _to_terminal(sources: list[str], allow_urls: bool, options: ScorerOptions) -> None:
+def _to_terminal(sources: list[str], allow_urls: bool, options: ScorerOptions, threshold: Threshold) -> None:
     """Rows as a table, or as JSON Lines where stdout is no terminal."""
     from mriqa.progress import with_progress
     from mriqa.scoring.jobs.batch import columns_of, score_items, to_row
@@ -191,22 +205,24 @@ def _to_terminal(sources: list[str], allow_urls: bool, options: ScorerOptions) -
         closing(ImageList.build(Path(folder) / "images.sqlite", sources, allow_urls=allow_urls)) as images,
     ):
         stream = with_progress(score_items(options.load(), images), total=len(images))
-        head = options.head is not None
-        if sys.stdout.isatty():
-            scores = list(stream)
+        head, on_terminal = options.head is not None, sys.stdout.isatty()
+        scores, failures = [], []
+        for one in stream:
+            threshold.see(one.image, one.score)
+            failures += [(one.image, one.error)] if one.error else []
+            if on_terminal:
+                scores.append(one)
+                continue
+            row = to_row(one)
+            print(json.dumps({name: row[name] for name in columns_of(head=head)}), flush=True)
+        if on_terminal:
             _print_scores(scores, head)
-            failures = [(one.image, one.error) for one in scores if one.error]
-        else:
-            failures = []
-            for one in stream:
-                row = to_row(one)
-                print(json.dumps({name: row[name] for name in columns_of(head=head)}), flush=True)
-                failures += [(one.image, one.error)] if one.error else []
     if failures:
         _exit_with_failures(len(failures), len(images), *failures[0])
+    threshold.enforce()
 
 
-def _report(outcome: Outcome, out: Path) -> None:
+def _report(outcome: Outcome, out: Path, threshold: Threshold) -> None:
     if not outcome.complete:
         say(
             f"{outcome.n_done} of {outcome.n_images} images are scored; {out} comes when the other parts are done, too."
@@ -215,6 +231,7 @@ def _report(outcome: Outcome, out: Path) -> None:
     say(f"Wrote {out}.")
     if outcome.first_failure is not None:
         _exit_with_failures(outcome.n_failed, outcome.n_images, *outcome.first_failure)
+    threshold.enforce()
 
 
 def _exit_with_failures(n_failed: int, n_images: int, image: str, error: str | None) -> None:
