@@ -3,9 +3,10 @@
     found = measure_stability(scorer, pictures)     # a dict for stability.json
     stability_rows(found)                           # name of the change -> measures, for `mriqa.eval.report`
 
-Mirroring, another batch size, another order and another precision leave the quality as it is: a move there is the
-model's own unrest. Crops, resizing and encoding again change a picture slightly, and a score may follow; a user of the
-model has to know how far. Moves are in points of 1..5, against the scores of the pictures as they are.
+Mirroring, another batch size, another order, padding in a batch and another precision leave the quality as it is: a
+move there is the model's own unrest. Crops, borders, resizing and encoding again change a picture slightly, and a score
+may follow; a user of the model has to know how far. `certificate` says both in a sentence each. Moves are in points of
+1..5, against the scores of the pictures as they are.
 
 Legend: N pictures.
 """
@@ -81,6 +82,18 @@ def encoded(kind: str, quality: int) -> Callable[[Image.Image], Image.Image]:
     return encode
 
 
+def bordered(share: float, mirrored: bool) -> Callable[[Image.Image], Image.Image]:
+    """Add this share of the width and the height at each side, at least one pixel: black, or the mirrored edge."""
+
+    def add(picture: Image.Image) -> Image.Image:
+        across, down = (max(1, round(share * side)) for side in picture.size)
+        margins = ((down, down), (across, across), (0, 0))
+        pixels_HWC = np.asarray(picture.convert("RGB"))
+        return Image.fromarray(np.pad(pixels_HWC, margins, "symmetric" if mirrored else "constant"))
+
+    return add
+
+
 def distorted(name: str, level: int) -> Callable[[Image.Image], Image.Image]:
     """A distortion of `mriqa.distortions` at one of its five levels; equal pictures get equal noise."""
 
@@ -109,6 +122,9 @@ PICTURE_CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "mirrored": ImageOps.mirror,
     "one pixel cut off each side": cut_sides(0.0),
     "5 % cut off each side": cut_sides(0.05),
+    "5 % of black border added": bordered(0.05, mirrored=False),
+    "5 % of mirrored border added": bordered(0.05, mirrored=True),
+    "resized to 3/2": resized(1.5),
     "resized to 3/4": resized(0.75),
     "resized to 1/2": resized(0.5),
     "encoded again, JPEG quality 95": encoded("JPEG", 95),
@@ -125,20 +141,35 @@ class RunChange:
     Attributes:
         open_scorer: the scorer that does it; a UserError of its is told in `left_out`.
         reverse: whether the pictures come in the reverse order.
+        companion: whether each picture comes behind one that is twice as wide.
     """
 
     open_scorer: Callable[[], Scorer]
     reverse: bool = False
+    companion: bool = False
+
+    def scores(self, score: Callable[..., np.ndarray], pictures: Sequence[Path], name: str) -> np.ndarray:
+        """The scores (N,) of the pictures, in their order."""
+        if self.companion:
+            return score(self.open_scorer(), _with_companions(pictures), name, 2 * len(pictures))[1::2]
+        step = -1 if self.reverse else 1
+        return score(self.open_scorer(), iter(pictures[::step]), name)[::step]
 
 
 def run_changes(scorer: Scorer) -> dict[str, RunChange]:
-    """What can be changed about a scorer that is there: its batch size, the order, and of sampled answers the seed."""
+    """What can be changed about a scorer that is there: its batches, the order, and of sampled answers the seed.
+
+    Behind a wider picture a model with more tokens for larger pictures gets the shorter prompt padded.
+    """
     other_size = 1 if scorer.batch_size > 1 else 8
     changes = {
         f"batch size {other_size} instead of {scorer.batch_size}": RunChange(
             lambda: _with(scorer, batch_size=other_size)
         ),
         "order reversed": RunChange(lambda: scorer, reverse=True),
+        "in a batch with a wider picture (padding)": RunChange(
+            lambda: _with(scorer, batch_size=2 * scorer.views.count), companion=True
+        ),
     }
     if scorer.readout_name == "sample":
         changes["another seed"] = RunChange(lambda: _with(scorer, seed=scorer.seed + 1_000_003))
@@ -172,8 +203,8 @@ def measure_stability(
         StabilityError: fewer than two pictures have a score, or there is no such distortion.
     """
 
-    def score(by: Scorer, sources: Iterator[Source], name: str) -> np.ndarray:
-        stream = progress(by.stream(sources), len(pictures), name)
+    def score(by: Scorer, sources: Iterator[Source], name: str, total: int = len(pictures)) -> np.ndarray:
+        stream = progress(by.stream(sources), total, name)
         return np.array([one.score for one in stream], dtype=np.float64)
 
     plain_N = score(scorer, iter(pictures), "as they are")
@@ -185,12 +216,10 @@ def measure_stability(
         changes.append({"name": name, "kind": "picture", **_moves(plain_N, moved_N, pictures)})
     for name, way in {**run_changes(scorer), **(more or {})}.items():
         try:
-            other = way.open_scorer()
+            moved_N = way.scores(score, pictures, name)
         except UserError as error:
             left_out[name] = str(error)
             continue
-        step = -1 if way.reverse else 1
-        moved_N = score(other, iter(pictures[::step]), name)[::step]
         changes.append({"name": name, "kind": "run", **_moves(plain_N, moved_N, pictures)})
     return {
         "format": FORMAT,
@@ -217,6 +246,21 @@ def stability_rows(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {change["name"]: {key: change[key] for key in COLUMNS} for change in found["changes"]}
 
 
+def certificate(found: Mapping[str, Any]) -> str:
+    """Two sentences: how far a score moves at most by the way it is run, and by what is done to the picture."""
+    sentences = []
+    for kind, words in (("run", "The way a model is run"), ("picture", "A change of the picture")):
+        measured = [change for change in found["changes"] if change.get("kind") == kind and change["n"]]
+        if measured:
+            most = max(measured, key=lambda change: change["move_max"])
+            mean = max(change["move_mean"] for change in measured)
+            sentences.append(
+                f"{words} moves a score by at most {most['move_max']:.2g} points ({most['name']}), and by at most "
+                f"{mean:.2g} on average ({len(measured)} changes)."
+            )
+    return " ".join(sentences)
+
+
 def read_stability(folder: str | Path) -> dict[str, Any] | None:
     """What `mriqa stability` left beside a model; None where there is none.
 
@@ -241,6 +285,12 @@ def _changed(path: Path, change: Callable[[Image.Image], Image.Image]) -> Source
         return change(load_image(path))
     except ImageError:
         return path  # the scorer then says the same of it
+
+
+def _with_companions(pictures: Sequence[Path]) -> Iterator[Source]:
+    for path in pictures:
+        yield _changed(path, lambda picture: picture.resize((2 * picture.width, picture.height)))
+        yield path
 
 
 def _with(scorer: Scorer, **settings: Any) -> Scorer:

@@ -54,26 +54,33 @@ class ViewSettings:
 
 def views(image: Image.Image, settings: ViewSettings) -> list[Image.Image]:
     """The views of a picture: itself, its centre, or its four corners and the centre; crops that coincide come once."""
+    for size, resample in resizings(image.size, settings):
+        image = image.resize(size, resample)
+    return [image.crop(box) for box in boxes(image.size, settings)] if settings.crop is not None else [image]
+
+
+def resizings(size: tuple[int, int], settings: ViewSettings) -> list[tuple[tuple[int, int], Image.Resampling]]:
+    """How a picture of this width and height is resized, one after the other: new width and height, and the filter."""
+    steps = []
     if settings.size is not None:
-        image = image.resize((settings.size, settings.size), Image.Resampling.BICUBIC)
-    if settings.limit is not None:
-        image = shrunk(image, settings.limit)
+        size = (settings.size, settings.size)
+        steps.append((size, Image.Resampling.BICUBIC))
+    if settings.limit is not None and min(size) > settings.limit:
+        scale = settings.limit / min(size)
+        smaller = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+        steps.append((smaller, Image.Resampling.LANCZOS))
+    return steps
+
+
+def boxes(size: tuple[int, int], settings: ViewSettings) -> list[tuple[int, int, int, int]]:
+    """The parts of a resized picture of this width and height that are looked at: left, top, right, bottom."""
     if settings.crop is None:
-        return [image]
-    width, height = min(settings.crop, image.width), min(settings.crop, image.height)
-    right, bottom = image.width - width, image.height - height
+        return [(0, 0, *size)]
+    width, height = min(settings.crop, size[0]), min(settings.crop, size[1])
+    right, bottom = size[0] - width, size[1] - height
     centre, corners = (right // 2, bottom // 2), [(0, 0), (right, 0), (0, bottom), (right, bottom)]
     places = [centre] if settings.count == 1 else dict.fromkeys([*corners, centre])
-    return [image.crop((left, top, left + width, top + height)) for left, top in places]
-
-
-def shrunk(image: Image.Image, limit: int) -> Image.Image:
-    """The picture, shrunk (Lanczos) until its shorter side has at most `limit` pixels."""
-    if min(image.size) <= limit:
-        return image
-    scale = limit / min(image.size)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    return image.resize(size, Image.Resampling.LANCZOS)
+    return [(left, top, left + width, top + height) for left, top in places]
 
 
 def enlarged(image: Image.Image, side: int) -> Image.Image:

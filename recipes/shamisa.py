@@ -203,11 +203,17 @@ Settings that differ from the defaults (all of them are in shamisa.json):
 """
 
 
+def parse_arguments(argv: Sequence[str] | None = None) -> PretrainOptions:
+    """Options from the command line and the YAML file it names. Raises SettingsError for what cannot be right."""
+    (options,) = parse((PretrainOptions,), __doc__, argv)
+    return options
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line entry: 0 when trained, 2 with one sentence on stderr for options or pictures that won't do."""
 
     def run() -> None:
-        (options,) = parse((PretrainOptions,), __doc__, argv)
+        options = parse_arguments(argv)
         pretrain(options)
 
     return exit_code(run)

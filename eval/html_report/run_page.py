@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import metrics
 from ..published import published_tables
-from ..stability import stability_rows
+from ..stability import certificate, stability_rows
 from . import svg_charts, thumbnails
 from .html_tables import MEASURE_NAMES, best_of, measure_cell, number, p_value, table
 
@@ -168,6 +168,7 @@ def stability(results: Mapping[str, Any]) -> str:
         ]
         source = found.get("source", f"{found['pictures']} pictures")
         text += table(f"{model} on {source}, readout {found['readout']}", head, rows, "change")
+        text += f"<p>{escape(certificate(found))}</p>"
         for name, why in found["left_out"].items():
             text += f'<p class="note">Not measured: {escape(name)}. {escape(why)}</p>'
     return text

@@ -32,6 +32,10 @@ class QualityReward:
         self.scorer = scorer
         self._turn = threading.Lock()
 
+    def __deepcopy__(self, memo: Any) -> QualityReward:
+        """A copy, as metrics are copied, scores by the same model."""
+        return QualityReward(self.scorer)
+
     def __call__(self, pictures: Pictures) -> np.ndarray:
         return self.of(self.scores(pictures))
 

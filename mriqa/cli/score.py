@@ -16,6 +16,7 @@ import typer
 
 from mriqa.cli.exits import plain_errors, say, terminated_in_order
 from mriqa.cli.options import BackendName, Overwrite, ScorerOptions, takes_scorer
+from mriqa.cli.threshold import Threshold
 from mriqa.scoring.backend_table import BACKENDS, DEFAULT_BACKEND
 
 if TYPE_CHECKING:
@@ -53,6 +54,12 @@ def score(
             metavar="FOLDER",
             help="Also show where each picture is bad: a map of its quality as PNG, and its values as .npy, in this "
             "folder. Costs up to 64 more scores a picture.",
+        ),
+    ] = None,
+    fail_under: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SCORE", help="End with exit code 1 where an image scores below this, as a check before a commit."
         ),
     ] = None,
     text: Annotated[bool, typer.Option("--text", help="Also write the model's answers (columns text, texts).")] = False,
@@ -122,11 +129,14 @@ def score(
 
       mriqa score holiday/ "scans/**/*.tif" -m outputs/demo/model -o scores.csv
 
+      mriqa score site/pictures --fail-under 3.0
+
       mriqa score "shards/*.tar" -m Qwen/Qwen3-VL-2B-Instruct --backend vllm --readout sample -o scores.parquet
 
       mriqa score /shared/photos -m Qwen/Qwen3-VL-2B-Instruct --engine ray --ray-address auto -o scores.parquet
 
-    Exit code: 0 all images scored; 1 some have an error row; 2 nothing could be done, or not all of it.
+    Exit code: 0 all images scored; 1 some have an error row, or a score below --fail-under; 2 nothing could be done,
+    or not all of it.
     """
     entry = BACKENDS[backend]
     for_backends = {
@@ -145,7 +155,7 @@ def score(
         backend=backend,
         backend_options={name: value for name, value in for_backends.items() if name in entry.options},
     )
-    part = _part(shard)
+    part, threshold = _part(shard), Threshold(fail_under)
     if engine == "local" and workers is not None:
         raise typer.BadParameter("--workers goes with --engine ray; without it, start the command several times.")
     if engine == "ray" and out is None:
@@ -155,12 +165,14 @@ def score(
     with plain_errors():
         folder = None if maps is None else _map_folder(maps, options, overwrite)
         if out is None:
-            _to_terminal(sources, allow_urls, options, folder)
+            _to_terminal(sources, allow_urls, options, folder, threshold)
             return
         from mriqa.scoring.jobs.runner import InProcess, Job, was_just_finished
 
         if was_just_finished(out):
             say(f"Wrote {out}.")
+            threshold.see_table(out)
+            threshold.enforce()
             return
         size = shard_size or max(SHARD_SIZE, BATCHES_PER_SHARD * options.batch_size)
         settings = {**options.settings, "text": text, "map": None if maps is None else str(maps)}
@@ -170,7 +182,9 @@ def score(
                 outcome = job.run_on(_ray_engine(options, ray_address, workers, tensor_parallel), part)
             else:
                 outcome = job.run_on(InProcess(options.load(), folder), part)
-    _report(outcome, out)
+        if outcome.complete:
+            threshold.see_table(out)
+    _report(outcome, out, threshold)
 
 
 def _map_folder(folder: Path, options: ScorerOptions, overwrite: bool) -> MapFolder:
@@ -202,7 +216,9 @@ def _absolute(name: str) -> str:
     return str(path.absolute()) if path.exists() else name
 
 
-def _to_terminal(sources: list[str], allow_urls: bool, options: ScorerOptions, maps: MapFolder | None) -> None:
+def _to_terminal(
+    sources: list[str], allow_urls: bool, options: ScorerOptions, maps: MapFolder | None, threshold: Threshold
+) -> None:
     """Rows as a table, or as JSON Lines where stdout is no terminal."""
     from mriqa.progress import with_progress
     from mriqa.scoring.jobs.batch import columns_of, score_items, to_row
@@ -213,28 +229,30 @@ def _to_terminal(sources: list[str], allow_urls: bool, options: ScorerOptions, m
         closing(ImageList.build(Path(folder) / "images.sqlite", sources, allow_urls=allow_urls)) as images,
     ):
         loaded = options.load()
-        scores = score_items(loaded, images)
-        mapped = ((score, None) for score in scores) if maps is None else maps.rows(loaded, images, scores)
-        stream = with_progress(mapped, total=len(images))
-        head, interval = options.head is not None, loaded.calibration is not None
-        if sys.stdout.isatty():
-            pairs = list(stream)
-            _print_scores([score for score, _ in pairs], head, interval)
-            failures = [(one.image, one.error) for one, _ in pairs if one.error]
-            if maps is not None and any(name for _, name in pairs):
+        scored = score_items(loaded, images)
+        mapped = ((score, None) for score in scored) if maps is None else maps.rows(loaded, images, scored)
+        head, interval, on_terminal = options.head is not None, loaded.calibration is not None, sys.stdout.isatty()
+        names = columns_of(head=head, interval=interval, maps=maps is not None)
+        scores, failures, drawn = [], [], False
+        for one, name in with_progress(mapped, total=len(images)):
+            threshold.see(one.image, one.score)
+            failures += [(one.image, one.error)] if one.error else []
+            drawn = drawn or bool(name)
+            if on_terminal:
+                scores.append(one)
+                continue
+            row = to_row(one) | {"map": name}
+            print(json.dumps({name: row[name] for name in names}), flush=True)
+        if on_terminal:
+            _print_scores(scores, head, interval)
+            if maps is not None and drawn:
                 say(f"The maps are in {maps.folder}.")
-        else:
-            failures = []
-            names = columns_of(head=head, interval=interval, maps=maps is not None)
-            for one, name in stream:
-                row = to_row(one) | {"map": name}
-                print(json.dumps({name: row[name] for name in names}), flush=True)
-                failures += [(one.image, one.error)] if one.error else []
     if failures:
         _exit_with_failures(len(failures), len(images), *failures[0])
+    threshold.enforce()
 
 
-def _report(outcome: Outcome, out: Path) -> None:
+def _report(outcome: Outcome, out: Path, threshold: Threshold) -> None:
     if not outcome.complete:
         say(
             f"{outcome.n_done} of {outcome.n_images} images are scored; {out} comes when the other parts are done, too."
@@ -243,6 +261,7 @@ def _report(outcome: Outcome, out: Path) -> None:
     say(f"Wrote {out}.")
     if outcome.first_failure is not None:
         _exit_with_failures(outcome.n_failed, outcome.n_images, *outcome.first_failure)
+    threshold.enforce()
 
 
 def _exit_with_failures(n_failed: int, n_images: int, image: str, error: str | None) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mriqa.eval.stability import RunChange
     from mriqa.scoring.scorer import Scorer
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 @takes_scorer
@@ -55,10 +55,11 @@ def stability(
     scorer: ScorerOptions,
     overwrite: Overwrite = False,
 ) -> None:
-    """Show how far scores move when pictures are mirrored, cropped, resized or encoded again, and by how they are run.
+    """Show how far scores move when pictures are cropped, bordered, resized or encoded again, and by how they are run.
 
-    For each change: the mean and the largest move in points of 1..5, and the rank correlation with the scores of the
-    pictures as they are. No ratings are needed.
+    They are run again in other batches, in the reverse order, padded in a batch with a wider picture, in other
+    precisions and, with --vllm, by another backend. For each change: the mean and the largest move in points of 1..5,
+    and the rank correlation with the scores of the pictures as they are. No ratings are needed.
 
     [b]Examples[/b]
 
@@ -72,7 +73,7 @@ def stability(
     """
     from mriqa.eval import print_table
     from mriqa.eval.protocol_run import recorded_versions
-    from mriqa.eval.stability import COLUMNS, measure_stability, stability_rows
+    from mriqa.eval.stability import COLUMNS, certificate, measure_stability, stability_rows
     from mriqa.files import write_json
     from mriqa.progress import with_progress
     from mriqa.scoring.jobs.tables import check_output
@@ -91,6 +92,7 @@ def stability(
             )
         found = {"model": scorer.model, "source": source, "versions": recorded_versions(), **found}
         print_table(stability_rows(found), title=f"Moves of {scorer.model} on {source}, in points", columns=COLUMNS)
+        print(certificate(found))
         if out is not None:
             write_json(found, out)
             say(f"Wrote {out}.")

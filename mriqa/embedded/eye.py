@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mriqa.views import enlarged, shrunk
+from mriqa.views import ViewSettings, enlarged, views
 
 TILE = 192  # pixels
 LIMIT = 672  # KADID-10k's raters saw 512 x 384: much larger pictures are shrunk to about that scale
@@ -29,7 +29,7 @@ def tiles(picture: Image.Image, side: int, limit: int) -> list[Image.Image]:
         side: of a tile, in pixels.
         limit: crops are taken from the picture shrunk until its shorter side has at most so many pixels.
     """
-    native = shrunk(enlarged(picture, side), limit)
+    (native,) = views(enlarged(picture, side), ViewSettings(limit=limit))
     whole = picture.resize((side, side), Image.Resampling.BICUBIC)
     corners = [(x, y) for y in _places(native.height, side) for x in _places(native.width, side)]
     return [whole, *(native.crop((x, y, x + side, y + side)) for x, y in corners)]

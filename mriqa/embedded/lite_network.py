@@ -105,7 +105,8 @@ def _cells(stages: list[Tensor], grid: int) -> Tensor:
         window = CELL_PIXELS // stride
         mean_BCHW = F.avg_pool2d(features_BCHW, window)
         square_BCHW = F.avg_pool2d(features_BCHW.square(), window)
-        cells += [mean_BCHW, (square_BCHW - mean_BCHW.square()).clamp_min(0).sqrt()]
+        # A flat cell's deviation is 1e-15, not 0, where the gradient that goes to the pixels would be NaN.
+        cells += [mean_BCHW, (square_BCHW - mean_BCHW.square()).clamp_min(1e-30).sqrt()]
     return F.adaptive_avg_pool2d(torch.cat(cells, dim=1), grid)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from mriqa import __version__
 from mriqa.eval.report import markdown_table
 from mriqa.eval.stability import COLUMNS as STABILITY_COLUMNS
-from mriqa.eval.stability import read_stability, stability_rows
+from mriqa.eval.stability import certificate, read_stability, stability_rows
 from mriqa.hub.data_sources import embedded_settings, training_rows, training_sources
 from mriqa.hub.evaluations import Evaluation, eval_results, evaluations_of, for_table
 from mriqa.hub.run import CARD_FILE, HubError, Origin, Run, origin_of
@@ -165,7 +165,7 @@ def _stability(run: Run) -> str:
     return (
         f"## Stability\n\nHow far scores move, in points of 1 to 5, on {source} (readout {found['readout']}) when "
         "the same pictures are changed a little or scored in another way; and the rank "
-        "correlation with the scores of the pictures as they are.\n\n"
+        f"correlation with the scores of the pictures as they are. {certificate(found)}\n\n"
         f"{markdown_table(stability_rows(found), STABILITY_COLUMNS)}{left_out}"
     ).strip()
 

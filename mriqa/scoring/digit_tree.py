@@ -64,12 +64,15 @@ class DigitTree:
         self, model: PreTrainedModel, processor: ProcessorMixin, inputs_BT: BatchFeature, seed: int
     ) -> list[Reading]:
         """One exact reading per prompt; nothing is sampled, so the seed plays no part."""
-        probabilities_BS = self.probabilities(model, inputs_BT).double().cpu().numpy()
+        with torch.no_grad():
+            probabilities_BS = self.probabilities(model, inputs_BT).double().cpu().numpy()
         return [Reading(self.scores.values_S, weights_S, exact=True) for weights_S in probabilities_BS]
 
-    @torch.no_grad()
     def probabilities(self, model: PreTrainedModel, inputs_BT: BatchFeature) -> torch.Tensor:
-        """The probability of every score (B, S) in float32, each row summing to 1, for left-padded model inputs."""
+        """The probability of every score (B, S) in float32, each row summing to 1, for left-padded model inputs.
+
+        Gradients go through it, to the pixels too (`mriqa.adapters.DifferentiableReward`).
+        """
         if family_of(model) is None:
             return self._in_two_passes(model, inputs_BT)
         suffix = self.trie.expand(len(inputs_BT["input_ids"])).to(inputs_BT["input_ids"].device)

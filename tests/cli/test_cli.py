@@ -94,6 +94,21 @@ def test_without_out_a_pipe_gets_json_lines(model, photos):
     assert row["error"] is None and 1 <= row["score"] <= 5
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet", None])
+def test_fail_under_ends_with_1_where_a_score_is_lower(model, photos, tmp_path, suffix):
+    images = [photos / "coffee.png", photos / "rocket.jpg"]
+    low, high = sorted(json.loads(line)["score"] for line in run("score", *images, "-m", model).stdout.splitlines())
+    for number, (least, code, words) in enumerate(
+        [(low, 0, ""), ((low + high) / 2, 1, "1 images score below"), (6, 1, "2 ")]
+    ):
+        out = [] if suffix is None else ["--out", tmp_path / f"{number}.{suffix}"]
+        done = run("score", *images, "-m", model, "--fail-under", least, *out)
+        assert done.exit_code == code and words in done.stderr
+        assert code == 0 or f": {low:.2f}" in done.stderr
+    broken = run("score", photos / "broken", photos / "coffee.png", "-m", model, "--fail-under", 1)
+    assert broken.exit_code == 1 and "1 of 2 images have no score" in broken.stderr
+
+
 def test_without_model_the_one_that_comes_with_mriqa_scores(model, photos, manifest, monkeypatch):
     monkeypatch.setattr("mriqa.models.default_model_folder", lambda: Path(model))
     plain, named = (run("score", photos / "moon.png", *which) for which in ([], ["-m", model]))

@@ -26,7 +26,12 @@ def test_a_model_and_its_report(tmp_path, tiny_model):
     assert done.exit_code == 0, done.output
     found = json.loads(out.read_text())
     names = [change["name"] for change in found["changes"]]
-    assert "mirrored" in names and "bfloat16 instead of float32" in names and not found["left_out"]
+    assert (
+        "mirrored" in names
+        and "bfloat16 instead of float32" in names
+        and "float16 instead of float32" in names
+        and not found["left_out"]
+    )
     assert found["pictures"] == 4 and found["source"] == "4 pictures" and "torch" in found["versions"]
     assert all(0 <= change["move_mean"] <= change["move_max"] <= 4 for change in found["changes"])
 
@@ -38,6 +43,8 @@ def test_a_model_and_its_report(tmp_path, tiny_model):
     assert done.exit_code == 0, done.output
     page = (tmp_path / "o" / "report.html").read_text()
     section = page.split('<h2 id="stability">')[1].split("</section>")[0]
+    assert "in a batch with a wider picture (padding)" in names and "moves a score by at most" in done.output
+    assert "<p>The way a model is run moves a score by at most" in section
     assert "model on 4 pictures, readout expected" in section and "resized to 1/2" in section
     assert len(re.findall("<tr>", section)) == 1 + len(names)
 

@@ -16,6 +16,7 @@ from mriqa.eval.stability import (
     PICTURE_CHANGES,
     RunChange,
     StabilityError,
+    certificate,
     distortion_changes,
     measure_stability,
     read_stability,
@@ -75,7 +76,12 @@ def test_mirroring_moves_a_scorer_of_the_left_half_by_the_difference_of_the_halv
     assert mirrored["srcc_with_plain"] == pytest.approx(stats.spearmanr(left, right).statistic)
     change = next(change for change in found["changes"] if change["name"] == "mirrored")
     assert change["worst"] == f"{moves.argmax()}.png" and change["lost"] == 0
-    for name in ("5 % cut off each side", "batch size 1 instead of 8", "order reversed"):
+    for name in (
+        "5 % cut off each side",
+        "5 % of mirrored border added",
+        "batch size 1 instead of 8",
+        "order reversed",
+    ):
         assert rows[name]["move_max"] < 1e-9 and rows[name]["srcc_with_plain"] == pytest.approx(1)
     assert 0 < rows["encoded again, JPEG quality 75"]["move_max"] < 0.05  # the edge rings a little, 8 bits round
 
@@ -86,6 +92,9 @@ def test_another_batch_size_and_order_move_a_scorer_that_looks_at_its_batch(pict
     assert rows["batch size 1 instead of 4"]["move_mean"] == pytest.approx((4 * 0.3 + 0) / 5)
     assert rows["order reversed"]["move_mean"] == pytest.approx((0.3 + 0.3) / 5)
     assert rows["order reversed"]["move_max"] == pytest.approx(0.3)
+    # Alone in its batch, or in one with a wider picture.
+    alone = stability_rows(measure_stability(scorer(of_batch=0.1, batch_size=1), pictures))
+    assert alone["in a batch with a wider picture (padding)"]["move_mean"] == pytest.approx(0.1)
     assert "batch size 8 instead of 1" in stability_rows(measure_stability(scorer(batch_size=1), pictures))
 
 
@@ -132,6 +141,25 @@ def test_what_lies_beside_a_model_is_read_or_said_to_be_broken(pictures, tmp_pat
     (tmp_path / "stability.json").write_text('{"changes": [{}]}')
     with pytest.raises(StabilityError, match=r"stability.json is broken; write it again with `mriqa stability"):
         read_stability(tmp_path)
+
+
+class OfAverage(LeftHalf):
+    """Scores the mean brightness of the whole picture."""
+
+    def _one(self, pixels, count):
+        return Reading(np.array([1 + 4 * pixels.mean() / 255]), np.array([1.0]), exact=True)
+
+
+def test_a_black_border_darkens_by_its_share_and_the_certificate_names_the_largest_moves(pictures):
+    found = measure_stability(mriqa.Scorer(None, None, backend=OfAverage()), pictures)
+    plain = np.array([1 + 4 * np.asarray(Image.open(path), float).mean() / 255 for path in pictures])
+    kept = 32 * 60 / ((32 + 4) * (60 + 6))
+    moved = stability_rows(found)["5 % of black border added"]
+    assert moved["move_mean"] == pytest.approx(((plain - 1) * (1 - kept)).mean())
+    words = certificate(found)
+    assert f"at most {moved['move_max']:.2g} points (5 % of black border added)" in words
+    assert words.startswith("The way a model is run moves a score by at most 0 points") and "(3 changes)" in words
+    assert certificate({"changes": []}) == ""
 
 
 def test_distortions_move_scores_by_what_they_do_to_pictures(pictures):

@@ -10,6 +10,7 @@ import shutil
 import numpy as np
 import pytest
 import yaml
+from finished_run import LOG, MEASURES, make_run
 from huggingface_hub import ModelCard
 from PIL import Image
 from small_calibration import SMALL_CALIBRATION
@@ -18,7 +19,7 @@ from mriqa.answers import load_format
 from mriqa.eval.stability import StabilityError
 from mriqa.hub import CardOptions, HubError, plan_upload, read_run, write_card
 
-from .conftest import LOG, MEASURES, invoke, make_run, one_sentence
+from .conftest import invoke, one_sentence
 
 
 def card_of(folder, **options) -> tuple[ModelCard, str]:

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import yaml
+from finished_run import make_run
 from hub_stand_in import TOKEN, Repo
 from huggingface_hub import ModelCard, constants
 from PIL import Image
@@ -18,7 +19,7 @@ from mriqa import Scorer
 from mriqa.hub import HubError, merged_model, plan_upload, read_run
 from mriqa.models import load_vlm
 
-from .conftest import invoke, make_run, one_sentence
+from .conftest import invoke, one_sentence
 
 REPO = "you/scorer"
 MODEL_FILES = {"model.safetensors", "config.json", "generation_config.json", "mriqa.json", "processor_config.json",
