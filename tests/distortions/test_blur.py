@@ -7,15 +7,21 @@ from scipy import ndimage, optimize
 
 from mriqa.distortions import blur
 
+# Either precision has ways of its own through the filters, in single precision one for few taps and one for many.
+both_precisions = pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-9), (torch.float32, 2e-6)])
 
-@pytest.mark.parametrize("sigma", [0.1, 0.5, 1, 2, 5])
-def test_gaussian_blur_is_scipys_cut_at_two_sigma(photos, sigma):
+
+@both_precisions
+@pytest.mark.parametrize("size", [(96, 128), (37, 51), (4, 9), (1, 1)])
+@pytest.mark.parametrize("sigma", [0.1, 0.5, 1, 2, 2.5, 5, 20])
+def test_gaussian_blur_is_scipys_cut_at_two_sigma(photos, sigma, size, dtype, atol):
     radius = math.ceil(2 * sigma)
+    images = photos[..., : size[0], : size[1]]
     expected = ndimage.gaussian_filter(
-        photos.numpy(), (0, 0, sigma, sigma), radius=(0, 0, radius, radius), mode="nearest"
+        images.numpy(), (0, 0, sigma, sigma), radius=(0, 0, radius, radius), mode="nearest"
     )
-    blurred = blur.gaussian_blur(photos, torch.tensor([sigma, sigma], dtype=torch.float64))
-    np.testing.assert_allclose(blurred.numpy(), expected, atol=1e-9)
+    blurred = blur.gaussian_blur(images.to(dtype), torch.tensor([sigma, sigma], dtype=dtype))
+    np.testing.assert_allclose(blurred.numpy(), expected, atol=atol)
 
 
 def test_gaussian_blur_is_continuous_where_the_kernel_grows(photos):
@@ -84,12 +90,26 @@ def test_motion_blur_spreads_a_point_along_a_segment_of_its_length(length, seed)
     np.testing.assert_array_equal(spread, np.broadcast_to(spread[0], spread.shape))
 
 
-def test_lens_and_motion_blur_correlate_with_their_kernels(photos):
-    radius = torch.tensor([2.0, 6.0], dtype=torch.float64)
-    blurred = blur.lens_blur(photos, radius)
-    for image, result, kernel in zip(photos, blurred, blur.disk_kernels(radius), strict=True):
+@both_precisions
+@pytest.mark.parametrize("size", [(96, 128), (37, 51), (4, 9)])
+def test_lens_blur_correlates_with_its_kernels(photos, size, dtype, atol):
+    images, radius = photos[..., : size[0], : size[1]], torch.tensor([1.0, 6.0], dtype=torch.float64)
+    blurred = blur.lens_blur(images.to(dtype), radius.to(dtype))
+    for image, result, kernel in zip(images, blurred, blur.disk_kernels(radius), strict=True):
         expected = [ndimage.correlate(channel.numpy(), kernel.numpy(), mode="nearest") for channel in image]
-        np.testing.assert_allclose(result.numpy(), expected, atol=1e-9)
-    # An even image has no direction, so that a blurred edge shows the kernel's mass is kept whatever the angle.
+        np.testing.assert_allclose(result.numpy(), expected, atol=atol)
+
+
+@both_precisions
+def test_motion_blur_correlates_with_its_kernels(photos, dtype, atol):
+    lengths = torch.tensor([4.0, 10.0], dtype=dtype)
+    blurred = blur.motion_blur(photos.to(dtype), lengths, torch.Generator().manual_seed(2))
+    angles = math.pi * torch.rand(2, generator=torch.Generator().manual_seed(2), dtype=dtype)
+    for image, result, kernel in zip(photos, blurred, blur.line_kernels(lengths, angles), strict=True):
+        expected = [ndimage.correlate(channel.numpy(), kernel.double().numpy(), mode="nearest") for channel in image]
+        np.testing.assert_allclose(result.numpy(), expected, atol=atol)
+
+
+def test_motion_blur_keeps_a_flat_image():
     flat = torch.full((2, 3, 9, 9), 0.25)
     torch.testing.assert_close(blur.motion_blur(flat, torch.tensor([4.0, 10.0])), flat)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mriqa.distortions import DISTORTIONS, distort
-from mriqa.distortions.draws import ImageSeeds, normal, uniform
+from mriqa.distortions.draws import ImageSeeds, normal, normal_as, uniform, uniform_as
 
 
 @pytest.mark.parametrize("draw", [uniform, normal])
@@ -20,6 +20,18 @@ def test_each_image_draws_from_its_own_seed(draw, images_in):
         wanted = draw(single, like, torch.Generator().manual_seed(seed)).movedim(images_in, 0)[0]
         assert torch.equal(found[place], wanted)
     assert not torch.equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("side", [(8, 10), (5, 7), (1, 1)])  # 16 divides the first's values
+@pytest.mark.parametrize(("at_once", "in_rows"), [(uniform, uniform_as), (normal, normal_as)])
+@pytest.mark.parametrize("source", [torch.Generator, lambda: ImageSeeds([4, 5, 4, 6, 5])])
+def test_draws_row_by_row_are_those_made_at_once(source, at_once, in_rows, side, dtype):
+    images = torch.zeros(5, 3, *side, dtype=dtype)
+    expected = at_once(tuple(images.shape), images, source())
+    draws = in_rows(images, source())
+    found = [draws[rows] for rows in (slice(0, 2), slice(2, 3), slice(3, 5))]
+    assert torch.equal(torch.cat(found), expected)
 
 
 @pytest.mark.parametrize("name", DISTORTIONS)
