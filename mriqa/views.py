@@ -88,11 +88,17 @@ def enlarged(image: Image.Image, side: int) -> Image.Image:
 
     Of a strip more than eight times as long as wide only the middle is, as 1 × 60,000 pixels would become gigabytes.
     """
-    if min(image.size) >= side:
-        return image
-    longest = LONGEST * min(image.size)
-    left, top = (max(0, (length - longest) // 2) for length in image.size)
-    image = image.crop((left, top, left + min(longest, image.width), top + min(longest, image.height)))
-    scale = side / min(image.size)
-    size = (max(side, round(image.width * scale)), max(side, round(image.height * scale)))
-    return image.resize(size, Image.Resampling.BICUBIC)
+    box, size = enlarging(image.size, side)
+    return image if size == image.size else image.crop(box).resize(size, Image.Resampling.BICUBIC)
+
+
+def enlarging(size: tuple[int, int], side: int) -> tuple[tuple[int, int, int, int], tuple[int, int]]:
+    """What `enlarged` makes of a picture of this width and height: the part it takes, and its new width and height."""
+    if min(size) >= side:
+        return (0, 0, *size), size
+    longest = LONGEST * min(size)
+    left, top = (max(0, (length - longest) // 2) for length in size)
+    width, height = min(longest, size[0]), min(longest, size[1])
+    scale = side / min(size)
+    enlarged = (max(side, round(width * scale)), max(side, round(height * scale)))
+    return (left, top, left + width, top + height), enlarged

@@ -16,20 +16,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from PIL import Image
 
 from mriqa.adapters.quality import to_source
+from mriqa.embedded.lite_network import normalised
+from mriqa.plain_vlm.processor import PlainProcessor
 from mriqa.scoring.digit_tree import DigitTree
 from mriqa.scoring.prompts import prompt_batch
 from mriqa.scoring.reading import ReadoutError
 from mriqa.scoring.transformers_backend import TransformersBackend
-from mriqa.views import boxes, resizings, views
+from mriqa.tensor_views import tensor_views
+from mriqa.views import views
 
 if TYPE_CHECKING:
     from mriqa.scoring.scorer import Scorer
-    from mriqa.views import ViewSettings
 
 
 class DifferentiableReward:
@@ -85,7 +86,12 @@ class DifferentiableReward:
 
     def _pixel_values(self, given: torch.Tensor, exact_V: list[Image.Image], smooth_V: list[Any]) -> torch.Tensor:
         """What the vision tower gets: the exact values, with the gradient of the smooth ones."""
-        image_processor = self._backend.processor.image_processor  # type: ignore[attr-defined]
+        processor = self._backend.processor
+        if isinstance(processor, PlainProcessor):
+            smooth = torch.stack([processor.look.smooth(image) for image in smooth_V])
+            exact = given if given.is_floating_point() else normalised(given)
+            return exact + (smooth - smooth.detach()) if self.straight_through else smooth
+        image_processor = processor.image_processor  # type: ignore[attr-defined]  # set by subclasses
         # A processor that leaves pixels as bytes leaves the rest to the tower, by the mean and deviation it names.
         options: dict[str, Any] = {"return_tensors": "pt"}
         if given.dtype == torch.uint8:
@@ -101,19 +107,3 @@ class DifferentiableReward:
         if not self.straight_through:
             return smooth
         return given.to(smooth) + (smooth - smooth.detach())
-
-
-def tensor_views(image_CHW: torch.Tensor, settings: ViewSettings) -> list[torch.Tensor]:
-    """`mriqa.views.views` of a tensor, as a differentiable function of its pixels and without rounding to bytes."""
-    for (width, height), resample in resizings((image_CHW.shape[2], image_CHW.shape[1]), settings):
-        down_HH = _along_one_axis(image_CHW.shape[1], height, resample).to(image_CHW)
-        across_WW = _along_one_axis(image_CHW.shape[2], width, resample).to(image_CHW)
-        image_CHW = (down_HH @ image_CHW @ across_WW.T).clamp(0, 255)
-    found = boxes((image_CHW.shape[2], image_CHW.shape[1]), settings)
-    return [image_CHW[:, top:bottom, left:right] for left, top, right, bottom in found]
-
-
-def _along_one_axis(before: int, after: int, resample: Image.Resampling) -> torch.Tensor:
-    """Pillow's resizing of one axis as a matrix (after, before): what it makes of each unit vector."""
-    units = Image.fromarray(np.eye(before, dtype=np.float32))
-    return torch.from_numpy(np.array(units.resize((before, after), resample)))

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mriqa.views import ViewSettings, enlarged, views
+from mriqa.tensor_views import resized, tensor_views
+from mriqa.views import ViewSettings, enlarged, enlarging, views
 
 TILE = 192  # pixels
 LIMIT = 672  # KADID-10k's raters saw 512 x 384: much larger pictures are shrunk to about that scale
@@ -31,8 +32,12 @@ def tiles(picture: Image.Image, side: int, limit: int) -> list[Image.Image]:
     """
     (native,) = views(enlarged(picture, side), ViewSettings(limit=limit))
     whole = picture.resize((side, side), Image.Resampling.BICUBIC)
-    corners = [(x, y) for y in _places(native.height, side) for x in _places(native.width, side)]
-    return [whole, *(native.crop((x, y, x + side, y + side)) for x, y in corners)]
+    return [whole, *(native.crop((x, y, x + side, y + side)) for x, y in corners(*native.size, side))]
+
+
+def corners(width: int, height: int, side: int) -> list[tuple[int, int]]:
+    """Left and top of each crop out of a picture of this size, row by row."""
+    return [(x, y) for y in _places(height, side) for x in _places(width, side)]
 
 
 def _places(length: int, side: int) -> tuple[int, ...]:
@@ -46,3 +51,13 @@ def strip(picture: Image.Image, side: int, limit: int) -> Tensor:
     """The tiles below each other: (3, 5 S, S) of 8 bits."""
     rows = [np.asarray(tile) for tile in tiles(picture.convert("RGB"), side, limit)]
     return torch.from_numpy(np.concatenate(rows)).permute(2, 0, 1).contiguous()
+
+
+def smooth_strip(image_3HW: Tensor, side: int, limit: int) -> Tensor:
+    """`strip` of pixels 0..255, as a differentiable function of them and without rounding to bytes."""
+    (left, top, right, bottom), size = enlarging((image_3HW.shape[2], image_3HW.shape[1]), side)
+    native = resized(image_3HW[:, top:bottom, left:right], size, Image.Resampling.BICUBIC)
+    (native,) = tensor_views(native, ViewSettings(limit=limit))
+    whole = resized(image_3HW, (side, side), Image.Resampling.BICUBIC)
+    crops = [native[:, y : y + side, x : x + side] for x, y in corners(native.shape[2], native.shape[1], side)]
+    return torch.cat([whole, *crops], dim=1)

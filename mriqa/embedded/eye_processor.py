@@ -13,7 +13,8 @@ from PIL import Image
 from transformers import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 
-from mriqa.embedded.eye import LIMIT, TILE, strip
+from mriqa.embedded.eye import LIMIT, TILE, smooth_strip, strip
+from mriqa.embedded.lite_network import normalised
 
 
 class EyeImageProcessor(BaseImageProcessor):
@@ -30,10 +31,23 @@ class EyeImageProcessor(BaseImageProcessor):
         super().__init__(**kwargs)
         self.tile, self.limit = tile, limit
 
-    def preprocess(self, images: Any, *_: Any, return_tensors: str | None = None, **__: Any) -> BatchFeature:
-        """The strips of pictures, PIL or arrays (H, W, 3) of 8 bits, in order; lists in the list are flattened."""
-        strips = [strip(_as_picture(image), self.tile, self.limit) for image in _flat(images)]
-        return BatchFeature({"pixel_values": torch.stack(strips)}, tensor_type=return_tensors)
+    def preprocess(
+        self, images: Any, *_: Any, return_tensors: str | None = None, do_normalize: bool = False, **__: Any
+    ) -> BatchFeature:
+        """The strips of pictures, PIL or arrays (H, W, 3) of 8 bits, in order; lists in the list are flattened.
+
+        Floating-point tensors (3, H, W) of 0..255 keep their gradient. With `do_normalize` strips are normalised here,
+        as the tower would do it.
+        """
+        strips = torch.stack([self._strip(image) for image in _flat(images)])
+        return BatchFeature(
+            {"pixel_values": normalised(strips) if do_normalize else strips}, tensor_type=return_tensors
+        )
+
+    def _strip(self, image: Any) -> torch.Tensor:
+        if isinstance(image, torch.Tensor) and image.is_floating_point():
+            return smooth_strip(image, self.tile, self.limit)
+        return strip(_as_picture(image), self.tile, self.limit)
 
 
 def _flat(images: Any) -> list[Any]:

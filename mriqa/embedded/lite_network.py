@@ -76,7 +76,7 @@ def cell_statistics(
     eight_bit = images_BCHW.dtype == torch.uint8
     images_BCHW = images_BCHW.to(backbones[0].conv_stem.weight.dtype)
     if eight_bit:
-        images_BCHW = (images_BCHW - 127) / 128  # exact in every type, half precision included
+        images_BCHW = normalised(images_BCHW)
     # Depthwise convolutions run two to three times faster on CPUs with the channels last.
     images_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
     height = tile or images_BCHW.shape[2]
@@ -92,6 +92,11 @@ def _strip(backbones: Sequence[LiteBackbone], tiles: Sequence[Tensor], grid: int
     return torch.cat(
         [torch.cat([_cells(backbone(tile_BCHW), grid) for backbone in backbones], dim=1) for tile_BCHW in tiles], dim=2
     )
+
+
+def normalised(pixels: Tensor) -> Tensor:
+    """What the networks take of pixels 0..255; exact for bytes in every type, half precision included."""
+    return (pixels - 127) / 128 if pixels.is_floating_point() else (pixels.float() - 127) / 128
 
 
 def standardised(cells_BCgg: Tensor, mean_C: Tensor, std_C: Tensor) -> Tensor:

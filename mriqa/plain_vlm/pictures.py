@@ -14,7 +14,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from mriqa.embedded.eye import TILES, strip
+from mriqa.embedded.eye import TILES, smooth_strip, strip
+from mriqa.embedded.lite_network import normalised
+from mriqa.tensor_views import resized
 
 BICUBIC = 3  # Pillow's number, which settings files have
 
@@ -45,6 +47,13 @@ class Squares:
             for name in ("image_mean", "image_std")
         )
 
+    def smooth(self, image_3HW: Tensor) -> Tensor:
+        """What the tower makes of pixels 0..255, as a differentiable function of them and without rounding to bytes."""
+        image_3HW = resized(image_3HW, self.size[::-1], Image.Resampling.BICUBIC)
+        if self.mean_311 is None or self.std_311 is None:
+            return normalised(image_3HW)
+        return (image_3HW - self.mean_311) / self.std_311
+
     def __call__(self, picture: Image.Image) -> Tensor:
         """The picture's pixels (3, H, W)."""
         pixels_3HW = torch.from_numpy(np.array(picture.convert("RGB"))).permute(2, 0, 1)
@@ -67,6 +76,10 @@ class Strips:
     def __call__(self, picture: Image.Image) -> Tensor:
         """The picture's strip (3, 5 S, S) of 8 bits."""
         return strip(picture, self.tile, self.limit)
+
+    def smooth(self, image_3HW: Tensor) -> Tensor:
+        """As `Squares.smooth`."""
+        return normalised(smooth_strip(image_3HW, self.tile, self.limit))
 
 
 LOOKS: dict[str, type[Squares] | type[Strips]] = {"CLIPImageProcessor": Squares, "EyeImageProcessor": Strips}

@@ -80,8 +80,8 @@ class PlainProcessor:
         self.template = environment.from_string(template)
         pictures = settings["image_processor"]
         _check(settings)
-        self.pixels = LOOKS[pictures["image_processor_type"]](pictures)
-        cells = math.prod(side // settings["patch_size"] for side in self.pixels.size)
+        self.look = LOOKS[pictures["image_processor_type"]](pictures)
+        cells = math.prod(side // settings["patch_size"] for side in self.look.size)
         self.image_token = settings["image_token"]
         self.image_tokens = self.image_token * cells
 
@@ -113,7 +113,7 @@ class PlainProcessor:
         return PlainInputs(
             input_ids=torch.tensor([[pad] * (longest - len(row)) + row for row in rows]),
             attention_mask=torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows]),
-            pixel_values=torch.stack([self.pixels(picture) for picture in pictures]),
+            pixel_values=torch.stack([self.look(picture) for picture in pictures]),
         )
 
 

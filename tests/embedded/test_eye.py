@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mriqa.embedded.eye import TILES, strip, tiles
+from mriqa.embedded.eye import TILES, smooth_strip, strip, tiles
 from mriqa.embedded.eye_processor import EyeImageProcessor
 from mriqa.embedded.lite_network import LiteStatistics, load_trunk, save_trunk
 from mriqa.embedded.lite_tower import LiteTower, LiteTowerConfig, imagenet_trunk
@@ -54,6 +54,17 @@ def test_the_image_processor_takes_pictures_arrays_and_lists_of_lists():
     found = processor(images=[[picture], [np.asarray(picture)]], return_tensors="pt")["pixel_values"]
     assert found.shape == (2, 3, 160, 32) and all((each == expected).all() for each in found)
     assert EyeImageProcessor.from_dict(processor.to_dict()).to_dict() == processor.to_dict()
+
+
+@pytest.mark.parametrize("size", [(150, 97), (30, 200), (64, 64)])
+def test_the_smooth_strip_is_the_strip_without_rounding(size):
+    noise = np.random.default_rng(3).integers(40, 216, (9, 9, 3), dtype=np.uint8)
+    picture = Image.fromarray(noise).resize(size, Image.Resampling.BILINEAR)
+    image_3HW = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float().requires_grad_()
+    smooth = smooth_strip(image_3HW, 64, 96)
+    assert (smooth - strip(picture, 64, 96)).abs().max() < 2
+    smooth.sum().backward()
+    assert image_3HW.grad.abs().sum() > 0
 
 
 @pytest.fixture(scope="module")
