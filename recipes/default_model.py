@@ -7,10 +7,9 @@
    (`mriqa.broad`). Some kinds of damage are held out: training never sees them.
 2. A network for quality: EfficientNet-Lite0's weights trained on crops (`mriqa.embedded.trained_trunk`).
 3. Candidates: the tiny model with frozen ImageNet features alone, and with another network's beside them, each trained
-   to state the scores, for a while.
-4. The candidate that ranks validation pictures best, of kinds seen and held out alike, is trained to the end
-   (configs/default_model_sft.yaml) and goes on to policy training (configs/default_model_grpo.yaml). The better of the
-   two by the same measure is taken.
+   to state the scores (configs/default_model_sft.yaml).
+4. The candidate that ranks validation pictures best, of kinds seen and held out alike, goes on to policy training
+   (configs/default_model_grpo.yaml), and the better of the two by the same measure is taken.
 5. It is packed in half precision, measured on contents that it has not seen, and gets a card.
 
 No rated data set is read. A second run reuses what is finished, and shows on the card what `mriqa eval` has found in
@@ -56,8 +55,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--val_images", type=int, default=900, help="pictures to choose by (default 900)")
     parser.add_argument("--test_images", type=int, default=1400, help="pictures for the card (default 1400)")
     parser.add_argument("--trunk_steps", type=int, default=1500, help="updates of the network (default 1500)")
-    parser.add_argument("--candidate_steps", type=int, default=600, help="updates of each candidate (default 600)")
-    parser.add_argument("--max_steps", type=int, help="updates of the chosen one (default: as the YAML file says)")
+    parser.add_argument("--max_steps", type=int, help="updates of each candidate (default: as the YAML file says)")
     parser.add_argument("--seed", type=int, default=0, help="of the data and of training (default 0)")
     parser.add_argument("--threads", type=int, default=1, help="torch threads in training (default 1)")
     parser.add_argument(
@@ -94,14 +92,13 @@ def run(arguments: argparse.Namespace) -> Path:
         beside = [trunks[name]] if name in trunks else []
         folder = output / "candidates" / name
         _build(folder, beside, manifests, arguments)
-        _warm_start(folder / "candidate", folder, manifests, arguments, arguments.candidate_steps)
-        judged[name] = _judged(folder / "candidate", folder, manifests)
+        _warm_start(folder, manifests, arguments)
+        judged[name] = _judged(folder / WARM, folder, manifests)
     chosen = choose(judged)
     print(f"By validation: {chosen}.")
     folder = output / "candidates" / chosen
-    _warm_start(folder / WARM, folder, manifests, arguments, arguments.max_steps)
     _policy(folder, manifests, arguments)
-    stages = {stage: _judged(folder / stage, folder, manifests) for stage in (WARM, POLICY)}
+    stages = {WARM: judged[chosen], POLICY: _judged(folder / POLICY, folder, manifests)}
     stage = choose(stages)
 
     model_dir = output / "model"
@@ -168,13 +165,14 @@ def _build(folder: Path, trunks: Sequence[LiteBackbone], manifests: Any, argumen
         )  # fmt: skip
 
 
-def _warm_start(run: Path, folder: Path, manifests: Any, arguments: argparse.Namespace, steps: int | None) -> None:
-    """Train a candidate to state scores, for so many steps or as the YAML file says."""
+def _warm_start(folder: Path, manifests: Any, arguments: argparse.Namespace) -> None:
+    """Train a candidate to state scores."""
     import sft
 
-    if not (run / "model").is_dir():
-        options = _options("default_model_sft.yaml", folder / "untrained", run, folder, manifests)
-        options += ["--seed", str(arguments.seed), *(["--max_steps", str(steps)] if steps else [])]
+    if not (folder / WARM / "model").is_dir():
+        options = _options("default_model_sft.yaml", folder / "untrained", folder / WARM, folder, manifests)
+        options += ["--seed", str(arguments.seed)]
+        options += ["--max_steps", str(arguments.max_steps)] if arguments.max_steps else []
         sft.train(*sft.parse_arguments(options))
 
 
