@@ -23,7 +23,7 @@ SECONDS = 20
 """Processor time that a picture may take, to a second or so."""
 
 MEMORY = 4 * 2**30
-"""Address space of the process in bytes. JPEG XL takes some 30 bytes for each pixel."""
+"""Address space of the process in bytes."""
 
 REQUEST = struct.Struct(">8sQIQ")  # format, pixels, seconds, and bytes of the file, which follow
 ANSWER = struct.Struct(">IIQ")  # width and height, both 0 for a refusal, and bytes that follow

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
+from typing import Any
 
 from mriqa.decoder_process import ANSWER, MEMORY, REQUEST
 from mriqa.images import ImageError, decoded_here
+
+resource: Any
+try:
+    import resource
+except ImportError:  # Windows, which has no such limits
+    resource = None
 
 
 def main() -> None:
@@ -28,26 +36,22 @@ def main() -> None:
 
 
 def _limit_memory() -> None:
-    """Nothing on systems that don't know such limits."""
-    try:
-        import resource
-    except ImportError:
-        return
-    _, most = resource.getrlimit(resource.RLIMIT_AS)
-    limit = MEMORY if most == resource.RLIM_INFINITY else min(MEMORY, most)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, most))
+    if resource is not None:
+        _limit(resource.RLIMIT_AS, MEMORY)
+        _limit(resource.RLIMIT_CORE, 0)  # nobody looks into a decoder that was ended
 
 
 def _limit_time(seconds: int) -> None:
     """So much from now on; the system ends the process when it is over."""
-    try:
-        import resource
-    except ImportError:
-        return
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    limit = int(used.ru_utime + used.ru_stime) + 1 + seconds
-    _, most = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (limit if most == resource.RLIM_INFINITY else min(limit, most), most))
+    if resource is not None:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + 1 + seconds)
+
+
+def _limit(what: int, limit: int) -> None:
+    _, most = resource.getrlimit(what)
+    with suppress(ValueError, OSError):  # macOS knows a limit on memory, and refuses it
+        resource.setrlimit(what, (limit if most == resource.RLIM_INFINITY else min(limit, most), most))
 
 
 if __name__ == "__main__":

@@ -90,9 +90,9 @@ def load_image(
         formats: those of `FORMATS` to take.
 
     Raises:
-        ImageError: the file is missing, empty, truncated, corrupt, too large, of an unknown format or built so that
-            decoding it would take very long, or its pixels have no defined white (floating point, integers of more
-            than 16 bits).
+        ImageError: the file is missing, empty, truncated, corrupt, too large, of an unknown format, of one whose
+            package isn't installed, or built so that decoding it takes very much time or memory; or its pixels have no
+            defined white (floating point, integers of more than 16 bits).
         TypeError: `source` is something else.
     """
     if not isinstance(source, (str, Path, bytes, Image.Image)):

@@ -55,6 +55,12 @@ def test_scoring_in_batches_stays_within_the_memory_of_a_few_rows(repository: Pa
     assert results["memory/batch runner"]["ratio"] > 0.9
 
 
+def test_every_start_is_measured_beside_the_imports(repository: Path, tmp_path: Path) -> None:
+    results = quick(repository, "cold_start.py", tmp_path)
+    assert set(results) == {f"cold_start/{name}" for name in ("score", "serve", "demo")}
+    assert all(result["settings"]["clock_s"] > 0 for result in results.values())
+
+
 def test_a_model_too_large_for_the_machine_is_refused(repository: Path, tmp_path: Path) -> None:
     script = repository / "benchmarks" / "grpo_step.py"
     environment = {"CUDA_VISIBLE_DEVICES": "", "PATH": ""}
