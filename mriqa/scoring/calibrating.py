@@ -42,6 +42,7 @@ FEWEST_IMAGES, FEWEST_CONTENTS = 60, 10
 MOST_RATED, DRAWN = 400, 200  # reference pictures
 FAMILIAR = 0.9  # of the rated pictures of other contents are wholly familiar
 MOST_LEANING = 0.45
+WIDER = 1.25  # times the largest error expected of a familiar picture, of a strange one at least
 FOLDS = 5
 COVERAGE_COLUMNS = ("covered", "width")  # of `coverage_rows`
 
@@ -153,8 +154,10 @@ def _fitted(observed: Observed, contents: np.ndarray) -> Calibration:
     judging = observed.part(np.isin(observed.content_N, contents[1::2]))
     familiar = _familiar(fitting, judging)
     floor, gain = _error_formula(fitting)
-    errors_N = [expected_error(std, 0.0, floor, gain, 0.0) for std in observed.std_N]
-    prior = max(float(observed.mos_N.std()), *errors_N)
+    largest = max(expected_error(std, 0.0, floor, gain, 0.0) for std in observed.std_N)
+    # The error of scores that have nothing to do with their pictures.
+    unrelated = observed.mos_N.var() + observed.score_N.var() + (observed.mos_N.mean() - observed.score_N.mean()) ** 2
+    prior = max(float(unrelated**0.5), WIDER * largest)
     calibration = Calibration(observed.readout, floor, gain, prior, {}, familiar, 0, 0)
     ratios_N = np.sort(np.abs(judging.mos_N - judging.score_N) / _spreads(calibration, judging))
     multiples = {}

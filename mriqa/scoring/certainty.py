@@ -5,9 +5,9 @@ wasn't trained on one sees that. The error to expect of a familiar picture is
 
     sqrt(floor² + gain² · std²)
 
-and the share w of the way from there to `prior`, the spread that scores have where nothing is known, depends on how
-unlike the rated pictures the picture is: w = 0 for those like them, and 1 far away (`Calibration.strangeness`). An
-interval is the score ± a multiple of that, the multiples being quantiles of |error| / expected error on rated pictures
+and the share w of the way from there to `prior`, the error of scores that have nothing to do with their pictures,
+depends on how unlike the rated pictures the picture is: w = 0 for those like them, and 1 far away
+(`Calibration.strangeness`). An interval is the score ± a multiple of that, the multiples being quantiles of |error| / expected error on rated pictures
 of other contents: split conformal prediction with a normalised residual (Lei, G'Sell, Rinaldo, Tibshirani, Wasserman,
 "Distribution-free predictive inference for regression", JASA 2018, section 5.2). `mriqa.scoring.calibrating` makes one.
 
