@@ -84,8 +84,8 @@ def sizes() -> dict[str, Size]:
 def build(folder: Path, size: Size, layers: int | None, vocabulary: Path) -> int:
     """Write model and processor to `folder`, its weights in bfloat16; the number of its weights."""
     import torch
-    from qwen_vocabulary import qwen_tokenizer
     import transformers
+    from qwen_vocabulary import qwen_tokenizer
     from transformers import (
         AutoConfig,
         AutoModelForImageTextToText,
