@@ -84,6 +84,7 @@ def sizes() -> dict[str, Size]:
 def build(folder: Path, size: Size, layers: int | None, vocabulary: Path) -> int:
     """Write model and processor to `folder`, its weights in bfloat16; the number of its weights."""
     import torch
+    import transformers
     from qwen_vocabulary import qwen_tokenizer
     from transformers import (
         AutoConfig,
@@ -91,7 +92,6 @@ def build(folder: Path, size: Size, layers: int | None, vocabulary: Path) -> int
         GenerationConfig,
         Qwen2_5_VLProcessor,
         Qwen2VLImageProcessor,
-        Qwen2VLVideoProcessor,
         Qwen3VLProcessor,
         Qwen3VLVideoProcessor,
     )
@@ -121,11 +121,12 @@ def build(folder: Path, size: Size, layers: int | None, vocabulary: Path) -> int
     )
     model.save_pretrained(folder)
     shown = {"patch_size": size.patch, "size": {"shortest_edge": 56**2, "longest_edge": 1280 * 28**2}}
+    older: Any = transformers.Qwen2VLVideoProcessor  # type: ignore[attr-defined]  # made when it is asked for
     third = size.family == "qwen3_vl"
     processor: Any = (Qwen3VLProcessor if third else Qwen2_5_VLProcessor)(
         image_processor=Qwen2VLImageProcessor(**shown),
         tokenizer=tokenizer,
-        video_processor=(Qwen3VLVideoProcessor if third else Qwen2VLVideoProcessor)(**shown),
+        video_processor=(Qwen3VLVideoProcessor if third else older)(**shown),
         chat_template=tokenizer.chat_template,
     )
     processor.save_pretrained(folder)

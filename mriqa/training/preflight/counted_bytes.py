@@ -95,7 +95,8 @@ def _leave_meta(model: torch.nn.Module) -> None:
     """Put CPU tensors in the place of meta tensors, shared ones shared as before; `to_empty` can't do it to fakes."""
     moved: dict[int, torch.Tensor] = {}
     for module in model.modules():
-        for table in (module._parameters, module._buffers):
+        tables: list[dict[str, Any]] = [module._parameters, module._buffers]
+        for table in tables:
             for name, tensor in table.items():
                 if tensor is not None and id(tensor) not in moved:
                     empty = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")

@@ -5,7 +5,7 @@ Four moments are compared, and the largest is the peak; to weights, reference mo
     rollout     the cache of keys and values, and the logits of the next tokens;
     forward     what all layers keep for backward, the logits, and gradients of earlier micro-batches;
     backward    all gradients, and what one layer keeps;
-    loading     the weights alone.
+    loading     the weights alone; pages of their file, which the system takes back at need, don't count.
 
 What the layers keep is counted (`counted_bytes`); a vision tower's share goes by the formula of `tower_bytes`. Sharding
 (DeepSpeed, FSDP) isn't taken into account.

@@ -22,7 +22,7 @@ def check_rating_scale(run: PlannedRun) -> Finding:
     by_name: dict[str, list[RatedImage]] = defaultdict(list)
     for row in run.rows:
         by_name[row.dataset].append(row)
-    declared = run.arguments.scale
+    declared = run.arguments.scale if isinstance(run.arguments.scale, str) else None  # else a mapping by data set
     for name, rows in by_name.items():
         low, high = min(row.mos for row in rows), max(row.mos for row in rows)
         if len(rows) >= FEWEST and high - low < NARROWEST:
@@ -38,8 +38,8 @@ def check_rating_scale(run: PlannedRun) -> Finding:
                 f"ratings have (the first: {wide[0].id}, {wide[0].std:.2f}): scores and deviations are on different "
                 "scales, or --scale isn't theirs."
             )
-        known = isinstance(declared, str) and {declared, name} <= set(NAMED_SCALES)
-        if known and not declared.startswith(name) and resolve_scale(declared) != resolve_scale(name):
+        published = {declared, name} <= set(NAMED_SCALES)
+        if published and not str(declared).startswith(name) and resolve_scale(declared) != resolve_scale(name):
             return problem(
                 f"The scale declared is that of {declared} ({resolve_scale(declared)}), but the images are of {name}, "
                 f"published on {resolve_scale(name)}: set --scale {name}, or leave it out where each row says its own."

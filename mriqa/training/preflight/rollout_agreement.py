@@ -108,7 +108,8 @@ def _here(trainer: Any, once: PromptsOnce) -> tuple[list[list[int]], list[torch.
         else:
             rows = torch.tensor(once.prompt_of_R)
             inputs = {name: once.prompts[name][rows] for name in ("input_ids", "attention_mask")} | dict(once())
-            ids_RT = model.generate(
+            generate: Any = model.generate  # mypy takes it for a tensor
+            ids_RT = generate(
                 **inputs, logits_processor=processors, do_sample=True, top_k=0, top_p=1.0, temperature=1.0,
                 repetition_penalty=1.0, min_new_tokens=None, max_new_tokens=LENGTH, eos_token_id=None,
                 pad_token_id=tokenizer.pad_token_id,

@@ -27,7 +27,7 @@ def sample_prompts(rows: Sequence[RatedImage], answer_format: AnswerFormat) -> l
     """
     looked_at = evenly_spread(rows, min(LOOKED_AT, len(rows)))
     sizes_N = [_size(row) for row in looked_at]
-    areas_N = [width * height for width, height in sizes_N]
+    areas_N = [float(width * height) for width, height in sizes_N]
     shapes_N = [width / height for width, height in sizes_N]
     places = [each.index(end(each)) for each in (areas_N, shapes_N) for end in (min, max)]
     pictures = [load_image(looked_at[place].image) for place in dict.fromkeys(places)]
