@@ -140,11 +140,17 @@ def keep(options: MapOptions, places: dict[str, np.ndarray], labels: dict[str, l
     print(f"Wrote {folder}.")
 
 
+def parse_arguments(argv: Sequence[str] | None = None) -> MapOptions:
+    """Options from the command line and a YAML file. Raises SettingsError for what cannot be right."""
+    (options,) = parse((MapOptions,), __doc__, argv)
+    return options
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line entry: 0 when done, 2 with one sentence on stderr for settings or data that won't do."""
 
     def run() -> None:
-        (options,) = parse((MapOptions,), __doc__, argv)
+        options = parse_arguments(argv)
         (tsne if options.kind == "tsne" else umap)(options)
 
     return exit_code(run)
