@@ -141,7 +141,7 @@ def keep(options: MapOptions, places: dict[str, np.ndarray], labels: dict[str, l
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> MapOptions:
-    """Options from the command line and the YAML file it names. Raises SettingsError for what cannot be right."""
+    """Options from the command line and a YAML file. Raises SettingsError for what cannot be right."""
     (options,) = parse((MapOptions,), __doc__, argv)
     return options
 

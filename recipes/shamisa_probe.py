@@ -307,19 +307,14 @@ def probe(options: ProbeOptions) -> str:
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> ProbeOptions:
-    """Options from the command line and the YAML file it names. Raises SettingsError for what cannot be right."""
+    """Options from the command line and a YAML file. Raises SettingsError for what cannot be right."""
     (options,) = parse((ProbeOptions,), __doc__, argv)
     return options
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line entry: 0 when done, 2 with one sentence on stderr for settings or data that won't do."""
-
-    def run() -> None:
-        options = parse_arguments(argv)
-        probe(options)
-
-    return exit_code(run)
+    return exit_code(lambda: probe(parse_arguments(argv)))
 
 
 if __name__ == "__main__":

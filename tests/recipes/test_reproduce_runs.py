@@ -68,7 +68,11 @@ def ground(rows: list, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.Mon
     for name in ("koniq", "koniq_test", "kadid10k", "train", "test", "val"):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     for name, times in (("spaq", 20), ("bid", 1)):
-        scaled = [{**line, "mos": times * line["mos"], "std": times * line["std"]} for line in lines]
+        scaled = [  # enough that a fifth of them can be tested on
+            {**line, "mos": times * line["mos"], "std": times * line["std"], "id": f"{line['id']} {copy}"}
+            for line in lines
+            for copy in range(4)
+        ]
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in scaled))
     for part in ("train", "test"):
         for place, row in enumerate(rows):
