@@ -105,6 +105,7 @@ def _manifest_row(row: dict[str, Any], std_of: np.poly1d) -> dict[str, Any]:
         mos = INVISIBLE
     elif row["rated_mos"] is not None:
         name = DAMAGES[row["damage"]].rated
+        assert name is not None, "somebody was asked"
         mos = (row["rated_mos"] + row["mapped_mos"]) / 2
         std = (float(rater_std(name, engine_severity(name, row["severity"]))) + float(std_of(row["mapped_mos"]))) / 2
     return {

@@ -41,7 +41,8 @@ class Draws:
 
     def __init__(self, function: Callable[..., Tensor], like: Tensor, generator: torch.Generator | None):
         self.function, self.generator, self.device = function, generator, like.device
-        self.options = {"dtype": like.dtype, "device": like.device if generator is None else generator.device}
+        self.drawn_on: torch.device = like.device if generator is None else generator.device
+        self.options = {"dtype": like.dtype, "device": self.drawn_on}
         self.shape = tuple(like.shape)
         self.drawn_at_once: Tensor | None = None
         if isinstance(generator, ImageSeeds):
@@ -62,7 +63,7 @@ class Draws:
 
     def _follow_on(self) -> bool:
         """Whether draws for some images and then for others are those for all: torch makes normal ones 16 at a time."""
-        return self.options["device"].type == "cpu" and math.prod(self.shape[1:]) % 16 == 0
+        return self.drawn_on.type == "cpu" and math.prod(self.shape[1:]) % 16 == 0
 
 
 def uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None, images_in: int = 0) -> Tensor:

@@ -7,9 +7,10 @@ wasn't trained on one sees that. The error to expect of a familiar picture is
 
 and the share w of the way from there to `prior`, the error of scores that have nothing to do with their pictures,
 depends on how unlike the rated pictures the picture is: w = 0 for those like them, and 1 far away
-(`Calibration.strangeness`). An interval is the score ± a multiple of that, the multiples being quantiles of |error| / expected error on rated pictures
-of other contents: split conformal prediction with a normalised residual (Lei, G'Sell, Rinaldo, Tibshirani, Wasserman,
-"Distribution-free predictive inference for regression", JASA 2018, section 5.2). `mriqa.scoring.calibrating` makes one.
+(`Calibration.strangeness`). An interval is the score ± a multiple of that, the multiples being quantiles of
+|error| / expected error on rated pictures of other contents: split conformal prediction with a normalised residual
+(Lei, G'Sell, Rinaldo, Tibshirani, Wasserman, "Distribution-free predictive inference for regression", JASA 2018,
+section 5.2). `mriqa.scoring.calibrating` makes one.
 
 Legend: D statistics of a picture, R reference pictures.
 """
