@@ -12,13 +12,15 @@ READY := $(VENV)/.ready
 UNFINISHED := $(VENV)/.unfinished
 PIP_INSTALL = $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
 
-.PHONY: help demo test format clean
+.PHONY: help demo test format docs release-check clean
 
 help:
 	@echo "make demo                train the tiny model with margin rewards and show what it learned, in outputs/demo"
 	@echo "make demo PHOTOS=DIR     the same from your own folder of photographs"
 	@echo "make test                check the format, the types, who imports whom and every test"
 	@echo "make format              put the code in its format"
+	@echo "make docs                build the documents as a site, in site/; a warning is an error"
+	@echo "make release-check       build the distributions, install each into an empty environment, and score with it"
 	@echo "make clean               remove the environment, build files and caches; outputs/ stays"
 	@echo "PYTHON=python3.12        the Python that the environment is made from (3.10 to 3.13)"
 
@@ -36,6 +38,13 @@ format: $(READY)
 	$(BIN)/python -m ruff format .
 	$(BIN)/python -m ruff check --fix .
 
+docs: $(READY)
+	$(BIN)/python .ci/build_docs.py
+
+# PYTHONS="python3.10 python3.13" names the Pythons; pyenv's and uv's are found too.
+release-check: $(READY)
+	$(BIN)/python .ci/release_check.py --work build/release $(if $(PYTHONS),--pythons $(PYTHONS))
+
 # The stamp is there only when every step below is done: an environment that was left half-made is thrown away, one
 # that is merely older than the files named here is brought up to date. torch comes first and exactly as pinned, so
 # that no other package's wish can bring a different build of it.
@@ -51,5 +60,5 @@ $(READY): pyproject.toml constraints.txt
 	@mv $(UNFINISHED) $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
