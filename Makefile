@@ -43,12 +43,10 @@ format: $(READY)
 	$(BIN)/python -m ruff check --fix .
 
 docs: $(READY)
-	$(PIP_INSTALL) --quiet --editable '.[docs]'
 	$(BIN)/python .ci/build_docs.py
 
 # PYTHONS="python3.10 python3.13" names the Pythons; pyenv's and uv's are found too.
 release-check: $(READY)
-	$(PIP_INSTALL) --quiet twine
 	$(BIN)/python .ci/release_check.py --work build/release $(if $(PYTHONS),--pythons $(PYTHONS))
 
 # The stamp is there only when every step below is done: an environment that was left half-made is thrown away, one

@@ -60,11 +60,10 @@ def faults(site: Path) -> list[str]:
     return found
 
 
-def main() -> int:
-    site = ROOT / "site"
+def main(site: Path = ROOT / "site") -> int:
     # The theme's advertisement of its successor is no warning about our pages.
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--clean", "--quiet"]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--clean", "--quiet", "--site-dir", str(site)]
     built = subprocess.run(command, cwd=ROOT, env=environment)
     if built.returncode:
         return built.returncode

@@ -92,7 +92,7 @@ def test_pyiqa(rows, tiny_model, commanded):
     batch_NCHW.requires_grad_()
     value = loss(batch_NCHW)
     value.backward()
-    assert float(value) == pytest.approx(np.mean(commanded), abs=1e-5) and batch_NCHW.grad.norm() > 0
+    assert value.item() == pytest.approx(np.mean(commanded), abs=1e-5) and batch_NCHW.grad.norm() > 0
 
 
 def test_pyiqa_finds_the_plugin_itself_once_another_metric_was_made(tiny_model):
@@ -133,6 +133,7 @@ def test_lmms_eval(rows, tmp_path, tiny_model, monkeypatch):
     from lmms_eval.tasks import TaskManager, get_task_dict
 
     from mriqa.adapters import write_lmms_eval_task
+    from mriqa.adapters.lmms_eval_task import TaskFunctions
 
     scorer = mriqa.Scorer.from_pretrained(tiny_model, "greedy", device="cpu", structured=True)
 
@@ -141,8 +142,8 @@ def test_lmms_eval(rows, tmp_path, tiny_model, monkeypatch):
             answers = []
             for request in requests:
                 context, _, to_visual, doc_id, task, split = request.args
-                assert context == scorer.answer_format.messages()[-1]["content"]
-                (score,) = scorer.score(to_visual(self.task_dict[task][split][doc_id]))
+                assert context == TaskFunctions(scorer.answer_format).to_text({})
+                (score,) = scorer.score(to_visual(tasks[task].dataset[split][doc_id]))
                 answers.append(score.text)
             return answers
 
@@ -152,7 +153,7 @@ def test_lmms_eval(rows, tmp_path, tiny_model, monkeypatch):
         generate_until_multi_round = loglikelihood
 
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    path = written_task(rows, tmp_path, write_lmms_eval_task)
+    path = written_task(rows, tmp_path, write_lmms_eval_task, answer_format=scorer.answer_format)
     tasks = get_task_dict(["noise"], TaskManager(include_path=str(path.parent), include_defaults=False))
     found = evaluate(lm=Greedy(), task_dict=tasks, bootstrap_iters=0)
     commanded = command(rows, tiny_model, "--readout", "greedy")
@@ -163,7 +164,7 @@ def test_lmms_eval(rows, tmp_path, tiny_model, monkeypatch):
     assert found["results"]["noise"]["parsed,none"] == 1.0
 
 
-def written_task(rows, folder, write) -> Path:
+def written_task(rows, folder, write, **options) -> Path:
     manifest = rows[0].image.with_name("rated.jsonl")
     manifest.write_text("".join(json.dumps({"image": row.image.name, "mos": row.mos}) + "\n" for row in rows))
-    return write(manifest, folder / "tasks", name="noise")
+    return write(manifest, folder / "tasks", name="noise", **options)

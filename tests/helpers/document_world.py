@@ -57,10 +57,10 @@ def make_world(folder: Path, tiny_model: Path) -> Path:
         Image.fromarray(noise.integers(0, 256, (64, 80, 3), dtype=np.uint8)).save(path)
     for name in MANIFESTS:
         rows = []
-        for k in range(6):
-            pixels = np.clip(128 + noise.normal(0, 8 * k + 4, (64, 64, 3)), 0, 255).astype(np.uint8)
+        for k in range(10):
+            pixels = np.clip(128 + noise.normal(0, 5 * k + 4, (64, 64, 3)), 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{Path(name).stem}_{k}.png")
-            rows.append({"image": f"{Path(name).stem}_{k}.png", "mos": 4.8 - 0.7 * k, "content": str(k)})
+            rows.append({"image": f"{Path(name).stem}_{k}.png", "mos": 4.8 - 0.4 * k, "content": str(k)})
         (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     for name in RUNS:
         make_run(folder / name, tiny_model)
@@ -92,7 +92,7 @@ def run_command(words: list[str]) -> str | None:
     fine = (0, 1) if "--fail-under" in words else (0,)
     if done.exit_code in fine:
         return None
-    unexpected = "".join(traceback.format_exception(done.exception)) if done.exception else ""
+    unexpected = "" if isinstance(done.exception, SystemExit) else "".join(traceback.format_exception(done.exception))
     return f"exit code {done.exit_code}: {done.output}{unexpected}"
 
 

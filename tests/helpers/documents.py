@@ -14,12 +14,18 @@ import importlib.util
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
@@ -157,8 +163,6 @@ def _make(words: list[str]) -> None:
 
 
 def _pip(words: list[str]) -> None:
-    import tomllib
-
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for before, word in zip(["", *words], words):
         named = re.search(r"\[([\w,-]+)\]", word)
@@ -195,6 +199,8 @@ def _script(script: str, options: list[str]) -> None:
         if word.endswith(".yaml") and "/" in word:
             _expect((ROOT / word).is_file(), f"there is no {word}")
     if path.parent.name == "recipes":
+        if str(path.parent) not in sys.path:
+            sys.path.insert(0, str(path.parent))  # as Python does for the script it is asked to run
         importlib.import_module(path.stem).parse_arguments(options)
         return
     source = path.read_text(encoding="utf-8") + (path.parent / "timing.py").read_text(encoding="utf-8")

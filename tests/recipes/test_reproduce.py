@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import shlex
 from pathlib import Path
 
 import pytest
-import typer
-
-from mriqa.training.launching import parse
+from documents import check_command
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8")
 COMMANDS = sorted(set(re.findall(r"`((?:python|accelerate|mriqa) [^`]+)`", TEXT)))
 
 
-def command_of(name: str):
-    from mriqa.cli import app
-
-    return typer.main.get_command(app).commands[name]
-
-
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_is_read_by_its_program(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    words = shlex.split(line)
-    if words[0] == "mriqa":
-        assert command_of(words[1]).make_context(words[1], words[2:])
-        return
-    place = next(index for index, word in enumerate(words) if re.fullmatch(r"(recipes|benchmarks)/\w+\.py", word))
-    assert Path(words[place]).is_file() and all(Path(word).is_file() for word in words if word.endswith(".yaml"))
-    if words[place].startswith("recipes/"):
-        recipe, options = importlib.import_module(Path(words[place]).stem), words[place + 1 :]
-        if recipe.__name__ == "shamisa":
-            parse((recipe.PretrainOptions,), recipe.__doc__, options)
-        else:
-            recipe.parse_arguments(options)
+    check_command(shlex.split(line))
 
 
 def numbers(paper: str, kind: str) -> set[int]:
