@@ -45,11 +45,11 @@ from mriqa.features import extract, load_encoder
 from mriqa.files import write_text
 from mriqa.manifest import read_manifest
 from mriqa.selection import SELECTORS, count_of
-from mriqa.training.image_classes import DIGITS, ClassImage, class_names, labelled_images
-from mriqa.training.image_network import NetworkSettings, Picture, train_network
 from mriqa.training.launching import exit_code, parse
 from mriqa.training.ledger import Ledger
-from mriqa.training.ridge import fit_ridge
+from mriqa.training.selected_networks.image_classes import DIGITS, ClassImage, class_names, labelled_images
+from mriqa.training.selected_networks.image_network import NetworkSettings, Picture, train_network
+from mriqa.training.selected_networks.ridge import fit_ridge
 
 TABLE_1 = [0.01, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9, 0.95]
 DEFAULT_SELECTORS = ["random", "herding", "k_center", "moderate", "pgcs", "q_diverse"]

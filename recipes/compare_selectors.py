@@ -42,10 +42,10 @@ from mriqa.files import write_text
 from mriqa.manifest import RatedImage, read_manifest
 from mriqa.selection import SELECTORS, load, ppc, ppr, presta, presta_joint
 from mriqa.selection.kmm import kmm_weights
-from mriqa.training.image_network import NetworkSettings, train_network
 from mriqa.training.launching import exit_code, parse
 from mriqa.training.ledger import Ledger
-from mriqa.training.ridge import fit_ridge
+from mriqa.training.selected_networks.image_network import NetworkSettings, train_network
+from mriqa.training.selected_networks.ridge import fit_ridge
 from mriqa.views import ViewSettings
 
 FULL, RANDOM, PRESTA, Q_DIVERSE = "full source", "random", "PreSTA-S", "Q-Diverse"

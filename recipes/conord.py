@@ -52,9 +52,9 @@ from mriqa.conord.video_frames import VideoSettings
 from mriqa.heads import RankIndex, ReferencePoints
 from mriqa.heads.linear_reading import REGRESSIONS
 from mriqa.progress import every, progress_bar, with_progress
-from mriqa.training.conord_options import MEANS, WHOLE, ConOrdOptions, check_options
-from mriqa.training.conord_results import result_of_test, summarise, write_result
-from mriqa.training.conord_runs import RESULT_FILE, ConOrdRun, open_run
+from mriqa.training.conord_recipe.conord_options import MEANS, WHOLE, ConOrdOptions, check_options
+from mriqa.training.conord_recipe.conord_results import result_of_test, summarise, write_result
+from mriqa.training.conord_recipe.conord_runs import RESULT_FILE, ConOrdRun, open_run
 from mriqa.training.launching import exit_code, parse
 
 CHECKPOINT_FILE, MODEL_DIR = "checkpoint.safetensors", "model"

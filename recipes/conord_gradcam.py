@@ -29,8 +29,8 @@ from mriqa.errors import SettingsError
 from mriqa.eval.head_plots import heat_map_grid
 from mriqa.files import write_json
 from mriqa.images import load_image
-from mriqa.training.conord_options import ConOrdOptions
-from mriqa.training.conord_runs import OPTIONS_FILE, ConOrdRun, read_run
+from mriqa.training.conord_recipe.conord_options import ConOrdOptions
+from mriqa.training.conord_recipe.conord_runs import OPTIONS_FILE, ConOrdRun, read_run
 from mriqa.training.launching import exit_code
 
 

@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> Path:
 
     from mriqa.broad.broad_set import BroadSettings, build_broad_set
     from mriqa.files import new_folder, write_text
-    from mriqa.training.default_model_choice import choose, split_by_kind
+    from mriqa.training.default_model.default_model_choice import choose, split_by_kind
 
     output: Path = arguments.output
     settings = BroadSettings(
@@ -200,7 +200,7 @@ def _judged(run: Path, folder: Path, manifests: Any) -> dict[str, float]:
     import json
 
     from mriqa.files import write_json
-    from mriqa.training.default_model_choice import judge_choice
+    from mriqa.training.default_model.default_model_choice import judge_choice
 
     file = run / "validation.json"
     if not file.is_file():
@@ -231,7 +231,7 @@ def _measured(model_dir: Path, data: Any, settings: Any, output: Path) -> dict[s
     from mriqa.scoring import Scorer
     from mriqa.scoring.calibrating import calibrate
     from mriqa.scoring.certainty import CALIBRATION_FILE
-    from mriqa.training.default_model_card import judge_broad, judge_labelled, without_pristine
+    from mriqa.training.default_model.default_model_card import judge_broad, judge_labelled, without_pristine
 
     file = output / "measured.json"
     if not file.is_file():
@@ -272,7 +272,7 @@ def _card(model_dir: Path, data: Any, settings: Any, choice: dict[str, Any], arg
     from mriqa.hub.run import read_evaluation
     from mriqa.scoring.calibrating import COVERAGE_COLUMNS, coverage_rows
     from mriqa.scoring.certainty import Calibration
-    from mriqa.training.default_model_card import describe_candidates, describe_stage, fill_card, kinds_of
+    from mriqa.training.default_model.default_model_card import describe_candidates, describe_stage, fill_card, kinds_of
 
     measured = _measured(model_dir, data, settings, arguments.output)
     accuracy = json.loads((arguments.output / "data" / REPORT_FILE).read_text(encoding="utf-8"))

@@ -8,7 +8,7 @@ Each selector chooses a few images of a manifest, the model is pruned by what it
 images. A network (--network) is a vision encoder that is trained on the manifest first with an L1 loss; it is pruned as
 the paper prunes its network, each layer at a rate of its own by rate and distortion. A saved model (--model) is pruned
 by Wanda, the same share of each row of its linear layers behind the vision tower, or likewise with --method
-rate_distortion; see mriqa.training.pruning. FLOPs are those left of the pruned layers' weights; where all layers see as
+rate_distortion; see mriqa.training.selected_networks.pruning. FLOPs are those left of the pruned layers' weights; where all layers see as
 many positions, as in a language model, they are the share of weights left.
 
 Writes results.json and results.md, in the form of Table 3: FLOPs, SRCC and PLCC by selector, and before pruning. Run
@@ -42,10 +42,10 @@ from mriqa.scoring import Scorer
 from mriqa.selection import SELECTORS
 from mriqa.selection.mixture.choice import Choice, choose
 from mriqa.training.embedded_preparation import FEATURES
-from mriqa.training.image_network import NetworkSettings, train_network
 from mriqa.training.launching import exit_code
 from mriqa.training.ledger import Ledger
-from mriqa.training.pruning import observed, operations, prunable_layers, rate_distortion, wanda
+from mriqa.training.selected_networks.image_network import NetworkSettings, train_network
+from mriqa.training.selected_networks.pruning import observed, operations, prunable_layers, rate_distortion, wanda
 
 LEFT_ALONE = (*TOWER_NAMES, "lm_head")
 WANDA, RATE_DISTORTION = "wanda", "rate_distortion"

@@ -14,8 +14,8 @@ from mriqa.eval.metrics import srcc
 from mriqa.features import extract, load_encoder
 from mriqa.manifest import RatedImage, read_manifest, write_manifest
 from mriqa.selection import load
-from mriqa.training.image_classes import labelled_images
-from mriqa.training.ridge import fit_ridge
+from mriqa.training.selected_networks.image_classes import labelled_images
+from mriqa.training.selected_networks.ridge import fit_ridge
 
 
 @pytest.fixture(scope="module")

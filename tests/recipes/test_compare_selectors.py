@@ -13,7 +13,7 @@ from PIL import Image
 from mriqa.eval.metrics import srcc
 from mriqa.manifest import RatedImage
 from mriqa.selection import ppr, presta, presta_joint
-from mriqa.training.ridge import fit_ridge
+from mriqa.training.selected_networks.ridge import fit_ridge
 
 
 def features(count: int, slope: np.ndarray, seed: int) -> recipe.Features:

@@ -133,7 +133,7 @@ def help_of(recipe: str, capsys: pytest.CaptureFixture[str]) -> str:
 def test_the_help_of_an_option_names_its_tables(option, tables):
     from dataclasses import fields
 
-    from mriqa.training.conord_options import ConOrdOptions
+    from mriqa.training.conord_recipe.conord_options import ConOrdOptions
 
     (text,) = (one.metadata["help"] for one in fields(ConOrdOptions) if one.name == option)
     named = set()

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from mriqa.manifest import RatedImage
-from mriqa.training.image_network import ImageNetwork, NetworkSettings, train_network
+from mriqa.training.selected_networks.image_network import ImageNetwork, NetworkSettings, train_network
 
 SMALL = NetworkSettings("timm:test_resnet", pretrained=False, crop=32, epochs=1, batch_size=8, device="cpu")
 

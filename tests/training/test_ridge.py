@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mriqa.training.ridge import PENALTIES, fit_ridge
+from mriqa.training.selected_networks.ridge import PENALTIES, fit_ridge
 
 
 def by_hand(x_ND: np.ndarray, y_N: np.ndarray, penalty: float) -> tuple[np.ndarray, float]:

@@ -29,7 +29,7 @@ from mriqa.heads import HeadError
 from mriqa.images import load_image
 from mriqa.manifest import ManifestError, RatedImage
 from mriqa.progress import with_progress
-from mriqa.training.conord_options import ConOrdOptions
+from mriqa.training.conord_recipe.conord_options import ConOrdOptions
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

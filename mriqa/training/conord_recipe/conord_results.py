@@ -15,8 +15,8 @@ from torch import Tensor
 
 from mriqa.eval import metrics
 from mriqa.files import write_json, write_text
-from mriqa.training.conord_options import DISTANCES
-from mriqa.training.conord_runs import RESULT_FILE, ConOrdRun
+from mriqa.training.conord_recipe.conord_options import DISTANCES
+from mriqa.training.conord_recipe.conord_runs import RESULT_FILE, ConOrdRun
 
 MEASURES = ("srcc", "plcc", "mae", "angular_mae")
 

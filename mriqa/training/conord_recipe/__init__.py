@@ -1,0 +1,1 @@
+"""What recipes/conord.py is made of: its options, its runs over splits and tests, and their tables."""

@@ -1,0 +1,1 @@
+"""How recipes/default_model.py chooses among candidates, and what the card of the chosen one says."""
