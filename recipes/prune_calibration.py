@@ -8,8 +8,8 @@ Each selector chooses a few images of a manifest, the model is pruned by what it
 images. A network (--network) is a vision encoder that is trained on the manifest first with an L1 loss; it is pruned as
 the paper prunes its network, each layer at a rate of its own by rate and distortion. A saved model (--model) is pruned
 by Wanda, the same share of each row of its linear layers behind the vision tower, or likewise with --method
-rate_distortion; see mriqa.training.selected_networks.pruning. FLOPs are those left of the pruned layers' weights; where all layers see as
-many positions, as in a language model, they are the share of weights left.
+rate_distortion; see mriqa.training.selected_networks.pruning. FLOPs are those left of the pruned layers' weights; where
+all layers see as many positions, as in a language model, they are the share of weights left.
 
 Writes results.json and results.md, in the form of Table 3: FLOPs, SRCC and PLCC by selector, and before pruning. Run
 again with the same options, it goes on with what is missing. With --embedded_dir the manifests are the embedded data
