@@ -5,10 +5,11 @@
     python benchmarks/real_size.py --layers 2             # the same with two layers of each kind, to try it out
 
 The model has the real configuration and random weights, and Qwen's real vocabulary (pip install --no-deps dashscope).
-Each stage is the command that a user gives, in a process of its own: `mriqa check`, two updates of recipes/mr_grpo.py
-by the LoRA configuration of that model, the second of them again from the checkpoint of the first, and `mriqa score`
-with the exact readout. Said are the seconds and the peak of resident memory of each, and whether the resumed update had
-the loss of the uninterrupted one; exit code 1 where it hadn't.
+Each stage is the command that a user gives, in a process of its own: `mriqa check`; two updates of recipes/mr_grpo.py
+by the LoRA configuration of that model, both on one rollout, since a rollout's first loss is 0 by its making; the second
+of them again, from the checkpoint of the first; and `mriqa score` with the exact readout. Said are the seconds and the
+peak of resident memory of each, and whether the resumed update had the loss of the uninterrupted one; exit code 1 where
+it hadn't.
 """
 
 from __future__ import annotations
@@ -215,7 +216,7 @@ def measure(folder: Path, size: Size, arguments: argparse.Namespace, vocabulary:
         "config": REPOSITORY / "recipes" / "configs" / size.recipe, "model": folder / "model",
         "train_manifest": manifest, "val_manifest": manifest, "leaks": "allow", "eval_strategy": "no",
         "dtype": arguments.dtype, "max_pixels": arguments.pixels, "vision_cache": folder / "cache",
-        "num_generations": 2, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "num_iterations": 1,
+        "num_generations": 2, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "num_iterations": 2,
         "constrain_answers": "true", "max_steps": 2, "save_steps": 1, "report_to": "none", "disable_tqdm": "true",
     }  # fmt: skip
     given = [part for name, value in options.items() for part in (f"--{name}", str(value))]
