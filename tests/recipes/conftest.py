@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,3 +24,16 @@ def manifest(rows: list) -> Path:
     path = rows[0].image.parent / "manifest.jsonl"
     write_manifest(rows, path)
     return path
+
+
+@pytest.fixture
+def runs_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What recipes/compare_rewards.py starts as processes runs in this one instead, once for each."""
+    import compare_rewards
+    import mr_grpo
+
+    def run(command: list[str], **_: object) -> SimpleNamespace:
+        place = next(index for index, word in enumerate(command) if word.endswith("mr_grpo.py"))
+        return SimpleNamespace(returncode=mr_grpo.main(command[place + 1 :]))
+
+    monkeypatch.setattr(compare_rewards, "subprocess", SimpleNamespace(run=run, STDOUT=subprocess.STDOUT))

@@ -25,7 +25,8 @@ def features(count: int, slope: np.ndarray, seed: int) -> recipe.Features:
 
 @pytest.fixture
 def arguments(tmp_path):
-    return recipe.parse_arguments(["--photos", "x", "--target", "x", "--share", "0.3", "--output", str(tmp_path)])
+    options = ["--photos", "x", "--target", "x", "--share", "0.3", "--selectors", "herding", "--output", str(tmp_path)]
+    return recipe.parse_arguments(options)
 
 
 def test_presta_finds_the_part_of_the_source_that_prefers_as_the_target_does(arguments):
