@@ -7,6 +7,7 @@ a command.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import wraps
@@ -126,9 +127,7 @@ class ScorerOptions:
 
         from mriqa.scoring.scorer import Scorer
 
-        # transformers reads these when it is imported, which not every model needs; what the user has set stays.
-        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        _keep_transformers_quiet()
         scorer = Scorer.from_pretrained(
             self.model,
             self.readout,
@@ -151,6 +150,17 @@ class ScorerOptions:
         if self.crop is not None:
             scorer.views = replace(scorer.views, crop=self.crop, count=5)
         return scorer
+
+
+def _keep_transformers_quiet() -> None:
+    """No warnings and no bars from it, without importing it, which not every model needs; what the user set stays."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it reads these when it is imported
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if "transformers" in sys.modules:
+        from transformers.utils import logging
+
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
 
 
 def takes_scorer(command: Callable[..., None]) -> Callable[..., None]:
