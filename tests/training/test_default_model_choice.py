@@ -1,0 +1,89 @@
+"""How the packaged model is chosen: kinds of damage held out, kinds that count alike, and the words of its card."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+
+from mriqa.embedded.dataset import DatasetPaths
+from mriqa.manifest import RatedImage, read_manifest
+from mriqa.training.default_model.default_model_card import Judged, describe_candidates, kinds_of, without_pristine
+from mriqa.training.default_model.default_model_choice import by_kind, choose, split_by_kind
+
+
+def write_set(folder, name: str, kinds: list[str]):
+    """A manifest of the broad set, with a row for each kind."""
+    rows = [
+        {"image": f"{name}{k}.png", "mos": 1 + k % 4, "std": 0.5, "content": "c", "id": f"{name}{k}", "damage": kind,
+         "kind": kind, "severity": 0.5}
+        for k, kind in enumerate(kinds)
+    ]  # fmt: skip
+    for row in rows:
+        (folder / row["image"]).write_bytes(b"")
+    path = folder / f"{name}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_training_loses_the_kinds_that_are_held_out(tmp_path):
+    (tmp_path / "data").mkdir()
+    train = write_set(tmp_path / "data", "train", ["blur", "chain", "noise", "pristine"])
+    val = write_set(tmp_path / "data", "val", ["chain", "noise", "blur"])
+    found = split_by_kind(DatasetPaths(train, val, val), ("chain",), tmp_path)
+    ids = {name: [row.id for row in read_manifest(getattr(found, name), check_images=False)]
+           for name in ("train", "val", "seen", "unseen")}  # fmt: skip
+    assert ids == {
+        "train": ["train0", "train2", "train3"], "val": ["val0", "val1", "val2"],
+        "seen": ["val1", "val2"], "unseen": ["val0"],
+    }  # fmt: skip
+
+
+def test_each_kind_is_ranked_together_with_the_pristine_pictures():
+    kinds = ["blur", "noise"] * 6 + ["pristine"] * 3
+    rng = np.random.default_rng(0)
+    mos_N, scores_N = rng.uniform(1, 5, 15), rng.uniform(1, 5, 15)
+    rows = [RatedImage("x.png", float(mos), 0.5, "d", "c", str(k)) for k, mos in enumerate(mos_N)]
+    found = by_kind(scores_N, rows, kinds)
+    assert list(found) == ["blur", "noise"]
+    for kind, value in found.items():
+        own = [k for k, each in enumerate(kinds) if each in (kind, "pristine")]
+        assert value == pytest.approx(spearmanr(scores_N[own], mos_N[own]).statistic)
+
+
+def test_the_highest_mean_of_the_three_measures_is_chosen():
+    judged = {
+        "first": {"all": 0.9, "seen": 0.5, "unseen": 0.5},
+        "second": {"all": 0.7, "seen": 0.7, "unseen": 0.6},
+        "third": {"all": 0.6, "seen": 0.7, "unseen": 0.7},
+    }
+    assert choose(judged) == "second"
+    table = describe_candidates({"chosen": "second", "candidates": judged})
+    assert "second (chosen)" in table and "0.600" in table
+
+
+def test_a_table_has_each_name_and_all_together_but_no_pristine_pictures():
+    judged = Judged(["a", "pristine", "b"] * 5, np.arange(15.0), np.arange(15.0))
+    table = without_pristine(judged).by_name()
+    assert list(table) == ["all together", "a", "b"] and table["all together"]["n"] == 10
+    assert table["a"]["srcc"] == 1
+
+
+def test_held_out_kinds_are_named_with_their_damages():
+    assert "denoised (denoised_median" in kinds_of(["denoised"])
+
+
+@pytest.mark.skipif(not os.environ.get("MRIQA_LONG_TESTS"), reason="takes minutes: set MRIQA_LONG_TESTS=1")
+def test_the_recipe_makes_a_model_with_a_card(tmp_path):
+    import default_model
+
+    from mriqa import Scorer
+
+    numbers = {"train_images": 120, "val_images": 80, "test_images": 60, "trunk_steps": 2, "max_steps": 2}
+    options = [text for name, value in numbers.items() for text in (f"--{name}", str(value))]
+    folder = default_model.run(default_model.parse_arguments([*options, "--output", str(tmp_path)]))
+    assert 1 <= Scorer.from_pretrained(folder).score([next((tmp_path / "data" / "images").iterdir())])[0].score <= 5
+    assert "(chosen)" in (folder / "README.md").read_text()
