@@ -3,8 +3,8 @@
     calibration = calibrate(Scorer.from_pretrained(model), read_manifest("val.jsonl"))
     calibration.save(model)
 
-Everything that is fitted (floor, gain, what is familiar) is fitted on one half of the contents and the multiples are
-taken from the other, so that they know what a content nobody has seen does to both.
+The contents are dealt into folds. What the multiples of a fold's errors are is seen with everything else (floor, gain,
+what is familiar) fitted on the other folds, so that they know what a content nobody has seen does to both.
 
 Legend: N pictures, D statistics, R reference pictures.
 """
@@ -22,13 +22,16 @@ from PIL import Image
 
 from mriqa.images import ImageError, load_image
 from mriqa.scoring.certainty import (
+    HIGHEST,
     LEVELS,
+    LOWEST,
     Calibration,
     CalibrationError,
     Familiar,
     expected_error,
     mean_statistics,
     share_of,
+    to_nearest,
 )
 from mriqa.scoring.picture_statistics import STATISTICS, picture_statistics
 from mriqa.scoring.strange_pictures import strange_pictures
@@ -130,57 +133,55 @@ def fit(observed: Observed, seed: int = 0) -> Calibration:
             f"A calibration needs at least {FEWEST_IMAGES} scored pictures of {FEWEST_CONTENTS} contents, and these "
             f"are {n_images} of {n_contents}: give more rated pictures."
         )
-    mixed = np.random.default_rng(seed).permutation(observed.contents)
-    inside: dict[str, list[np.ndarray]] = {str(level): [] for level in LEVELS}
-    widths: dict[str, list[np.ndarray]] = {str(level): [] for level in LEVELS}
-    for held in np.array_split(mixed, FOLDS):
-        test = observed.part(np.isin(observed.content_N, held))
-        found = _fitted(observed, mixed[~np.isin(mixed, held)])
-        spread_N = _spreads(found, test)
-        for level in LEVELS:
-            edges_N2 = np.array([found.interval(*pair, level) for pair in zip(test.score_N, spread_N)])
-            inside[str(level)].append((edges_N2[:, 0] <= test.mos_N) & (test.mos_N <= edges_N2[:, 1]))
-            widths[str(level)].append(edges_N2[:, 1] - edges_N2[:, 0])
-    coverage = {
-        level: {"covered": float(np.concatenate(inside[level]).mean()), "width": float(np.concatenate(width).mean())}
-        for level, width in widths.items()
-    }
-    return replace(_fitted(observed, mixed), images=n_images, contents=n_contents, coverage=coverage)
+    dealt = np.array_split(np.random.default_rng(seed).permutation(observed.contents), FOLDS)
+    spread_N = np.empty(n_images)
+    held_FN = np.array([np.isin(observed.content_N, contents) for contents in dealt])
+    for held_N in held_FN:
+        spread_N[held_N] = _spreads(_fitted(observed.part(~held_N)), observed.part(held_N))
+    ratio_N = np.abs(observed.mos_N - observed.score_N) / spread_N
+    covered_N, width_N = np.empty(n_images, dtype=bool), np.empty(n_images)
+    coverage = {}
+    for level in LEVELS:
+        for held_N in held_FN:
+            multiple = _multiple(ratio_N[~held_N], level)
+            reach_N = multiple * spread_N[held_N]
+            score_N = observed.score_N[held_N]
+            covered_N[held_N] = ratio_N[held_N] <= multiple
+            width_N[held_N] = np.minimum(HIGHEST, score_N + reach_N) - np.maximum(LOWEST, score_N - reach_N)
+        coverage[str(level)] = {"covered": float(covered_N.mean()), "width": float(width_N.mean())}
+    multiples = {str(level): _multiple(ratio_N, level) for level in LEVELS}
+    return replace(_fitted(observed), multiples=multiples, coverage=coverage)
 
 
-def _fitted(observed: Observed, contents: np.ndarray) -> Calibration:
-    """Formula and familiar pictures from every second of these contents, multiples from the others."""
-    fitting = observed.part(np.isin(observed.content_N, contents[::2]))
-    judging = observed.part(np.isin(observed.content_N, contents[1::2]))
-    familiar = _familiar(fitting, judging)
-    floor, gain = _error_formula(fitting)
+def _fitted(observed: Observed) -> Calibration:
+    """All but the multiples."""
+    floor, gain = _error_formula(observed)
     largest = max(expected_error(std, 0.0, floor, gain, 0.0) for std in observed.std_N)
     # The error of scores that have nothing to do with their pictures.
     unrelated = observed.mos_N.var() + observed.score_N.var() + (observed.mos_N.mean() - observed.score_N.mean()) ** 2
     prior = max(float(unrelated**0.5), WIDER * largest)
-    calibration = Calibration(observed.readout, floor, gain, prior, {}, familiar, 0, 0)
-    ratios_N = np.sort(np.abs(judging.mos_N - judging.score_N) / _spreads(calibration, judging))
-    multiples = {}
-    for level in LEVELS:
-        rank = min(len(ratios_N), math.ceil(level * (len(ratios_N) + 1)))  # of Lei et al.
-        multiples[str(level)] = float(ratios_N[rank - 1])
-    return replace(calibration, multiples=multiples)
+    images, contents = len(observed.mos_N), len(observed.contents)
+    return Calibration(observed.readout, floor, gain, prior, {}, _familiar(observed), images, contents)
 
 
-def _familiar(fitting: Observed, judging: Observed) -> Familiar:
-    """The pictures of one half as the familiar ones; what is still familiar, those of the other half say."""
-    centre_D, scale_D = fitting.statistics_ND.mean(axis=0), fitting.statistics_ND.std(axis=0).clip(1e-3)
-    step = max(1, -(-len(fitting.statistics_ND) // MOST_RATED))
+def _multiple(ratio_N: np.ndarray, level: float) -> float:
+    """The conformal quantile: of N errors and one more, so many are below with this probability at least."""
+    rank = min(len(ratio_N), math.ceil(level * (len(ratio_N) + 1)))
+    return float(np.sort(ratio_N)[rank - 1])
 
-    def standardised(statistics_ND: np.ndarray) -> list[list[float]]:
-        return ((statistics_ND - centre_D) / scale_D).round(2).tolist()
 
-    references = standardised(fitting.statistics_ND[::step]), standardised(_drawn_statistics())
-    unset = Familiar(STATISTICS, centre_D.tolist(), scale_D.tolist(), *references, 0.0, 1.0)
-    distances = [unset.distances(own_D) for own_D in judging.statistics_ND]
-    leaning = min(MOST_LEANING, float(np.quantile([share_of(*pair) for pair in distances], FAMILIAR)))
-    near = max(1e-6, float(np.quantile([to_rated for to_rated, _ in distances], FAMILIAR)))
-    return replace(unset, leaning=leaning, near=near)
+def _familiar(observed: Observed) -> Familiar:
+    """The rated pictures as the familiar ones; how near is near, their distances to those of other contents say."""
+    centre_D, scale_D = observed.statistics_ND.mean(axis=0), observed.statistics_ND.std(axis=0).clip(1e-3)
+    step = max(1, -(-len(observed.statistics_ND) // MOST_RATED))
+    own_ND = (observed.statistics_ND - centre_D) / scale_D
+    rated_RD, drawn_RD = own_ND[::step].round(2), ((_drawn_statistics() - centre_D) / scale_D).round(2)
+    to_rated_N = to_nearest(own_ND, rated_RD, observed.content_N[:, None] == observed.content_N[::step])
+    leaning_N = share_of(to_rated_N, to_nearest(own_ND, drawn_RD))
+    leaning, near = (float(np.quantile(values_N, FAMILIAR)) for values_N in (leaning_N, to_rated_N))
+    references = rated_RD.tolist(), drawn_RD.tolist()
+    limits = min(MOST_LEANING, leaning), max(1e-6, near)
+    return Familiar(STATISTICS, centre_D.tolist(), scale_D.tolist(), *references, *limits)
 
 
 @cache
@@ -189,7 +190,7 @@ def _drawn_statistics() -> np.ndarray:
 
 
 def _error_formula(fitting: Observed) -> tuple[float, float]:
-    """Floor and gain under which the errors of one half are likeliest, if they were normally distributed."""
+    """Floor and gain under which the errors are likeliest, if they were normally distributed."""
     from scipy.optimize import minimize
 
     squares_N = (fitting.mos_N - fitting.score_N) ** 2
@@ -207,8 +208,8 @@ def _error_formula(fitting: Observed) -> tuple[float, float]:
 
 
 def _spreads(calibration: Calibration, observed: Observed) -> np.ndarray:
-    strangeness = [calibration.familiar.strangeness(own_D) for own_D in observed.statistics_ND]
-    return np.array([calibration.spread(*pair) for pair in zip(observed.std_N, strangeness)])
+    strangeness_N = calibration.familiar.strangeness(observed.statistics_ND)
+    return np.array([calibration.spread(*pair) for pair in zip(observed.std_N, strangeness_N)])
 
 
 def coverage_rows(calibration: Calibration) -> dict[str, dict[str, Any]]:

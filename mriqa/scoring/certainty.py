@@ -7,12 +7,12 @@ wasn't trained on one sees that. The error to expect of a familiar picture is
 
 and the share w of the way from there to `prior`, the error of scores that have nothing to do with their pictures,
 depends on how unlike the rated pictures the picture is: w = 0 for those like them, and 1 far away
-(`Calibration.strangeness`). An interval is the score ± a multiple of that, the multiples being quantiles of
-|error| / expected error on rated pictures of other contents: split conformal prediction with a normalised residual
-(Lei, G'Sell, Rinaldo, Tibshirani, Wasserman, "Distribution-free predictive inference for regression", JASA 2018,
-section 5.2). `mriqa.scoring.calibrating` makes one.
+(`Calibration.strangeness`). An interval is the score ± a multiple of that. The multiples are quantiles of
+|error| / expected error on rated pictures of contents that the rest wasn't fitted on: conformal prediction with a
+normalised residual (Lei, G'Sell, Rinaldo, Tibshirani, Wasserman, "Distribution-free predictive inference for
+regression", JASA 2018, section 5.2), crossed over folds. `mriqa.scoring.calibrating` makes one.
 
-Legend: D statistics of a picture, R reference pictures.
+Legend: N pictures, D statistics of a picture, R reference pictures.
 """
 
 from __future__ import annotations
@@ -68,17 +68,14 @@ class Familiar:
         arrays = {name: np.array(getattr(self, name), dtype=np.float64) for name in ("rated_RD", "drawn_RD")}
         object.__setattr__(self, "_arrays", arrays)
 
-    def distances(self, statistics_D: np.ndarray) -> tuple[float, float]:
-        """To the nearest rated and to the nearest drawn pictures."""
-        own_D = (statistics_D - self.centre_D) / self.scale_D
+    def strangeness(self, statistics_ND: np.ndarray) -> np.ndarray:
+        """Of N pictures, from 0, like the rated pictures, to 1, unlike all of them."""
+        own_ND = (statistics_ND - self.centre_D) / self.scale_D
         arrays: dict[str, np.ndarray] = self._arrays  # type: ignore[attr-defined]
-        return _to_nearest(own_D, arrays["rated_RD"]), _to_nearest(own_D, arrays["drawn_RD"])
-
-    def strangeness(self, statistics_D: np.ndarray) -> float:
-        """From 0, like the rated pictures, to 1, unlike all of them."""
-        to_rated, to_drawn = self.distances(statistics_D)
-        leans = (share_of(to_rated, to_drawn) - self.leaning) / (0.5 - self.leaning)
-        return float(np.clip(max(leans, to_rated / self.near - 1), 0, 1))
+        to_rated_N = to_nearest(own_ND, arrays["rated_RD"])
+        leaning_N = share_of(to_rated_N, to_nearest(own_ND, arrays["drawn_RD"]))
+        leans_N = (leaning_N - self.leaning) / (0.5 - self.leaning)
+        return np.clip(np.maximum(leans_N, to_rated_N / self.near - 1), 0, 1)
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,7 @@ class Calibration:
 
     def strangeness(self, looked_at: Sequence[Image.Image]) -> float:
         """How unlike the rated pictures a picture is, 0..1, by the views of it that the model gets."""
-        return self.familiar.strangeness(mean_statistics(looked_at))
+        return float(self.familiar.strangeness(mean_statistics(looked_at)[None])[0])
 
     def spread(self, std: float, strangeness: float) -> float:
         """The error to expect, in points, where the model's own spread is `std` (NaN: it has none)."""
@@ -143,7 +140,7 @@ class Calibration:
             numbers = [calibration.floor, calibration.gain, calibration.prior, *calibration.multiples.values()]
             if not all(isinstance(number, (int, float)) and math.isfinite(number) for number in numbers):
                 raise ValueError("a number is missing")
-            calibration.familiar.strangeness(np.zeros(len(STATISTICS)))
+            calibration.familiar.strangeness(np.zeros((1, len(STATISTICS))))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CalibrationError(
                 f"{path} is not a calibration that this version reads ({error}): make it again with `mriqa calibrate`."
@@ -157,16 +154,24 @@ def expected_error(std: float, strangeness: float, floor: float, gain: float, pr
     return math.sqrt(familiar + strangeness * max(0.0, prior**2 - familiar))
 
 
-def share_of(to_rated: float, to_drawn: float) -> float:
+def share_of(to_rated_N: np.ndarray, to_drawn_N: np.ndarray) -> np.ndarray:
     """The first of two distances as a share of both; a half where both are 0."""
-    return to_rated / (to_rated + to_drawn) if to_rated + to_drawn > 0 else 0.5
+    both_N = to_rated_N + to_drawn_N
+    return np.where(both_N > 0, to_rated_N / np.maximum(both_N, 1e-12), 0.5)
 
 
-def _to_nearest(own_D: np.ndarray, references_RD: np.ndarray) -> float:
-    """The mean distance to the three nearest references, as root mean square over the statistics."""
-    squares_R = np.mean((references_RD - own_D) ** 2, axis=1)
-    nearest = min(NEAREST, len(squares_R))
-    return float(np.sqrt(np.partition(squares_R, nearest - 1)[:nearest]).mean())
+def to_nearest(own_ND: np.ndarray, references_RD: np.ndarray, passed_over_NR: np.ndarray | None = None) -> np.ndarray:
+    """The mean distances (N,) to the three nearest references, as root mean squares over the statistics.
+
+    A mask passes references over, picture by picture.
+    """
+    products_NR = own_ND @ references_RD.T
+    squares_NR = (own_ND**2).sum(axis=1)[:, None] + (references_RD**2).sum(axis=1) - 2 * products_NR
+    if passed_over_NR is not None:
+        squares_NR[passed_over_NR] = np.inf
+    nearest = min(NEAREST, squares_NR.shape[1])
+    nearest_NK = np.partition(squares_NR, nearest - 1, axis=1)[:, :nearest]
+    return np.sqrt(nearest_NK.clip(0) / own_ND.shape[1]).mean(axis=1)
 
 
 def mean_statistics(looked_at: Sequence[Image.Image]) -> np.ndarray:

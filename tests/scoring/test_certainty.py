@@ -74,7 +74,8 @@ def test_it_is_kept_beside_the_model_and_broken_ones_are_one_sentence(tmp_path):
     found = SMALL_CALIBRATION
     assert found.save(tmp_path) == tmp_path / CALIBRATION_FILE
     again = Calibration.load(tmp_path)
-    assert again == found and again.strangeness([Image.new("RGB", (9, 9))]) == 1
+    page = [Image.new("RGB", (9, 9))]
+    assert again == found and again.strangeness(page) == found.strangeness(page)
     kept = json.loads((tmp_path / CALIBRATION_FILE).read_text())
     for broken in ("{", "[]", json.dumps(kept | {"floor": None}), json.dumps({**kept, "familiar": {}})):
         (tmp_path / CALIBRATION_FILE).write_text(broken)
