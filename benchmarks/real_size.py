@@ -6,10 +6,10 @@
 
 The model has the real configuration and random weights, and Qwen's real vocabulary (pip install --no-deps dashscope).
 Each stage is the command that a user gives, in a process of its own: `mriqa check`; two updates of recipes/mr_grpo.py
-by the LoRA configuration of that model, both on one rollout, since a rollout's first loss is 0 by its making; the second
-of them again, from the checkpoint of the first; and `mriqa score` with the exact readout. Said are the seconds and the
-peak of resident memory of each, and whether the resumed update had the loss of the uninterrupted one; exit code 1 where
-it hadn't.
+by the LoRA configuration of that model, both on one rollout, since a rollout's first loss is 0 by its making; the
+second of them again, from the checkpoint of the first; and `mriqa score` with the exact readout. Said are the seconds
+and the peak of resident memory of each, and whether the resumed update had the loss of the uninterrupted one; exit code
+1 where it hadn't.
 """
 
 from __future__ import annotations
