@@ -63,6 +63,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--eval", type=Path, nargs="+", default=[], help="what `mriqa eval --out` wrote for this model, for its card"
     )
+    parser.add_argument(
+        "--looks",
+        type=Path,
+        help="JSON of what rated sets said of each candidate: {candidate: {set: SRCC}}, for its card",
+    )
     parser.add_argument("--install", action="store_true", help="replace the model inside the package by this one")
     return parser.parse_args(argv)
 
@@ -284,7 +289,13 @@ def _card(model_dir: Path, data: Any, settings: Any, choice: dict[str, Any], arg
     from mriqa.hub.run import read_evaluation
     from mriqa.scoring.calibrating import COVERAGE_COLUMNS, coverage_rows
     from mriqa.scoring.certainty import Calibration
-    from mriqa.training.default_model.default_model_card import describe_candidates, describe_stage, fill_card, kinds_of
+    from mriqa.training.default_model.default_model_card import (
+        describe_candidates,
+        describe_looks,
+        describe_stage,
+        fill_card,
+        kinds_of,
+    )
 
     measured = _measured(model_dir, data, settings, arguments.output)
     accuracy = json.loads((arguments.output / "data" / REPORT_FILE).read_text(encoding="utf-8"))
@@ -305,6 +316,7 @@ def _card(model_dir: Path, data: Any, settings: Any, choice: dict[str, Any], arg
         "labelled": markdown_table(measured["labelled"], ["n", "srcc", "plcc"]),
         "kinds_table": markdown_table(measured["kinds"], ["n", "srcc", "plcc"]),
         "evaluations": markdown_table(evaluations, ["n", "srcc", "krcc", "plcc"]) if evaluations else "None yet.\n",
+        "looks": describe_looks(arguments.looks),
         "coverage": markdown_table(coverage_rows(calibration), COVERAGE_COLUMNS),
         "stable_pictures": stability["pictures"],
         "stability": markdown_table(stability_rows(stability), COLUMNS),

@@ -5,6 +5,7 @@ Everything is measured on test contents, which neither training nor the choice a
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -88,6 +89,16 @@ def describe_candidates(choice: Mapping[str, Any]) -> str:
         for name, measures in choice["candidates"].items()
     }
     return markdown_table(rows, ["all", "seen", "unseen"])
+
+
+def describe_looks(file: Path | None) -> str:
+    """What rated sets said of each candidate, by a JSON file of it; nothing without one."""
+    if file is None:
+        return ""
+    found = json.loads(file.read_text(encoding="utf-8"))
+    sets = list(dict.fromkeys(name for row in found.values() for name in row))
+    table = markdown_table(found, sets)
+    return f"They were looked at once for each candidate, after validation had chosen. SRCC:\n\n{table}"
 
 
 def describe_stage(measures: Mapping[str, float]) -> str:
