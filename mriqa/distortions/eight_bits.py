@@ -1,7 +1,8 @@
 """Pillow's part in distortions: a batch as 8-bit pictures, through a function of one picture, and back.
 
 A pixel goes to Pillow as one whole number, red + 256 green + 256² blue, which single precision holds exactly, and comes
-back plane by plane: both take less than permuting an array of bytes. Pictures are worked on in as many threads as torch has, as codecs release the interpreter lock.
+back plane by plane: both take less than permuting an array of bytes. Pictures are worked on in as many threads as torch
+has, as codecs release the interpreter lock.
 
 Legend: B batch, C channels, H height, W width.
 """
