@@ -286,7 +286,7 @@ def plain_chains(references: Tensor, compositions: Compositions, plain: dict[str
                     if name in plain:
                         made = plain[name](made, float(DISTORTIONS[name].parameter(severity)))
                     else:
-                        own = torch.from_numpy(made).permute(2, 0, 1)[None].float()
+                        own = torch.from_numpy(made).permute(2, 0, 1)[None].float().clamp(0, 1)
                         made = distort(own, name, severity)[0].permute(1, 2, 0).contiguous().numpy()
                 images.append(made)
     return images

@@ -26,10 +26,9 @@ def darken(images_BCHW: Tensor, amount_B: Tensor, generator: torch.Generator | N
     return bend(images_BCHW, -amount_B)
 
 
-@in_pieces
 def mean_shift(images_BCHW: Tensor, shift_B: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Add a constant, of either sign, to all values."""
-    return images_BCHW + shift_B[:, None, None, None]
+    return (images_BCHW + shift_B[:, None, None, None]).clamp_(0, 1)
 
 
 def mean_shift_up(images_BCHW: Tensor, amount_B: Tensor, generator: torch.Generator | None = None) -> Tensor:

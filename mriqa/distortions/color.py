@@ -1,7 +1,7 @@
 """Colour distortions of KADID-10k (Lin, Hosu, Saupe, QoMEX 2019).
 
 Every function takes images (B, 3, H, W) in [0, 1], one parameter per image (B,) and a generator, and returns images of
-the same shape and dtype in [0, 1]. Legend: B batch, C channels, H height, W width.
+the same shape and dtype in [0, 1]. Legend: B batch, C channels, H height, W width, N values.
 """
 
 import math
@@ -86,21 +86,29 @@ def _edge_mask(images_BCHW: Tensor) -> Tensor:
     slope_y = gray[..., 2:, 1:-1] - gray[..., :-2, 1:-1]
     edges = gaussian_smooth(torch.hypot(slope_x, slope_y), images_BCHW.new_full((len(images_BCHW),), 4.0))
     # The mask is smooth, so every fourth pixel is enough for its percentiles and saves most of the sorting.
-    sample = edges[..., ::4, ::4].flatten(1)
-    low, high = torch.quantile(sample, sample.new_tensor([0.01, 0.99]), dim=1)
-    low, high = _per_image(low), _per_image(high)
+    ordered = edges[..., ::4, ::4].flatten(1).sort(dim=1).values
+    low, high = (_per_image(_quantile(ordered, share)) for share in (0.01, 0.99))
     return edges.sub_(low).div_((high - low).clamp_(min=1e-6)).clamp_(0, 1)
+
+
+def _quantile(ordered_BN: Tensor, share: float) -> Tensor:
+    last = ordered_BN.shape[1] - 1
+    below = int(share * last)
+    return torch.lerp(ordered_BN[:, below], ordered_BN[:, min(below + 1, last)], share * last - below)
 
 
 def _translate(images_BCHW: Tensor, right_B: Tensor, down_B: Tensor) -> Tensor:
     """Move images by a real number of pixels, bilinear, edges replicated."""
-    batch, _, height, width = images_BCHW.shape
-    grid_BHW2 = images_BCHW.new_empty(batch, height, width, 2)
-    for axis, length, moves_B in ((0, width, right_B), (1, height, down_B)):
-        centres_L = (torch.arange(length, dtype=grid_BHW2.dtype, device=grid_BHW2.device) + 0.5) * (2 / length) - 1
-        sources_BL = centres_L - moves_B[:, None] * (2 / length)
-        grid_BHW2[..., axis] = sources_BL[:, None, :] if axis == 0 else sources_BL[:, :, None]
-    return functional.grid_sample(images_BCHW, grid_BHW2, padding_mode="border", align_corners=False)
+    height, width = images_BCHW.shape[2:]
+    reach = 1 + int(torch.maximum(right_B.abs(), down_B.abs()).max())
+    padded_BCHW = functional.pad(images_BCHW, (reach,) * 4, mode="replicate")
+    moved = []
+    for image, right, down in zip(padded_BCHW, right_B.tolist(), down_B.tolist(), strict=True):
+        left, top = math.floor(reach - right), math.floor(reach - down)
+        window = image[:, top : top + height + 1, left : left + width + 1]
+        rows = torch.lerp(window[:, :-1], window[:, 1:], reach - down - top)
+        moved.append(torch.lerp(rows[..., :-1], rows[..., 1:], reach - right - left))
+    return torch.stack(moved)
 
 
 def _reduce_palette(picture: Image.Image, colors: float) -> Image.Image:

@@ -40,10 +40,9 @@ class Draws:
     """
 
     def __init__(self, function: Callable[..., Tensor], like: Tensor, generator: torch.Generator | None):
-        self.function, self.generator, self.device = function, generator, like.device
-        self.drawn_on: torch.device = like.device if generator is None else generator.device
-        self.options = {"dtype": like.dtype, "device": self.drawn_on}
-        self.shape = tuple(like.shape)
+        self.function, self.generator = function, generator
+        self.shape, self.dtype, self.device = tuple(like.shape), like.dtype, like.device
+        self.drawn_on = like.device if generator is None else generator.device
         self.drawn_at_once: Tensor | None = None
         if isinstance(generator, ImageSeeds):
             self.of_each = [self._draw(1, each) for each in generator.generators]
@@ -59,7 +58,8 @@ class Draws:
         return self._draw(len(range(*rows.indices(self.shape[0]))), self.generator)
 
     def _draw(self, count: int, generator: torch.Generator | None) -> Tensor:
-        return self.function((count, *self.shape[1:]), generator=generator, **self.options).to(self.device)
+        shape = (count, *self.shape[1:])
+        return self.function(shape, generator=generator, dtype=self.dtype, device=self.drawn_on).to(self.device)
 
     def _follow_on(self) -> bool:
         """Whether draws for some images and then for others are those for all: torch makes normal ones 16 at a time."""

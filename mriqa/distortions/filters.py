@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 FEW_ENTRIES = 24
-FEW_TAPS = 9
+FEW_COPIES = 27
 TILE = 16
 
 
@@ -64,7 +64,7 @@ def correlate_lines(images_BCHW: Tensor, taps_BK: Tensor) -> Tensor:
     for image, taps, made in zip(images_BCHW, taps_BK, made_BCHW):
         unused = (len(taps) - int(taps.count_nonzero())) // 2
         taps = taps[unused : len(taps) - unused]
-        if len(taps) <= FEW_TAPS:
+        if len(taps) * len(image) <= FEW_COPIES:
             _add_shifted_lines(image, taps.tolist(), made)
         elif _has_fast_columns(image):
             _add_banded_lines(image, taps, made)
