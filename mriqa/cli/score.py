@@ -206,7 +206,8 @@ def _to_terminal(sources: list[str], allow_urls: bool, options: ScorerOptions, t
     ):
         stream = with_progress(score_items(options.load(), images), total=len(images))
         head, on_terminal = options.head is not None, sys.stdout.isatty()
-        scores, failures = [], []
+        scores: list[Score] = []
+        failures: list[tuple[str, str]] = []
         for one in stream:
             threshold.see(one.image, one.score)
             failures += [(one.image, one.error)] if one.error else []
