@@ -68,7 +68,9 @@ class DifferentiableReward:
 
     def scores(self, images: torch.Tensor | Sequence[torch.Tensor]) -> torch.Tensor:
         """Expected scores (N,) in 1..5. Raises ValueError for other shapes and for pixels that aren't finite."""
-        exact_V, smooth_V, counts_N = [], [], []
+        exact_V: list[Image.Image] = []
+        smooth_V: list[torch.Tensor] = []
+        counts_N: list[int] = []
         for number, image_CHW in enumerate(images):
             picture = to_source(image_CHW)
             if not isinstance(picture, Image.Image):
@@ -84,7 +86,9 @@ class DifferentiableReward:
         values_S = torch.as_tensor(self._tree.scores.values_S).to(probabilities_VS)
         return torch.stack([of_one.mean() for of_one in (probabilities_VS @ values_S).split(counts_N)])
 
-    def _pixel_values(self, given: torch.Tensor, exact_V: list[Image.Image], smooth_V: list[Any]) -> torch.Tensor:
+    def _pixel_values(
+        self, given: torch.Tensor, exact_V: list[Image.Image], smooth_V: list[torch.Tensor]
+    ) -> torch.Tensor:
         """What the vision tower gets: the exact values, with the gradient of the smooth ones."""
         processor = self._backend.processor
         if isinstance(processor, PlainProcessor):
