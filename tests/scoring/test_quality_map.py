@@ -132,7 +132,7 @@ def test_the_default_model_finds_the_spoiled_half(shared_data):
 
     judge = Scorer.from_pretrained(device="cpu")
     found = []
-    for number, path in enumerate(sorted(Path(shared_data / "photos").glob("*.webp"))[::25]):
+    for number, path in enumerate(sorted(shared_data("photos").glob("*.webp"))[::25]):
         photograph = Image.open(path).convert("RGB")
         for spoil in SPOILERS.values():
             picture, inside_HW = half_spoiled(photograph, spoil, number)
