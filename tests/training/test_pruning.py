@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mriqa.training import pruning
+from mriqa.training.selected_networks import pruning
 
 
 def test_the_smallest_products_of_weight_and_input_norm_go() -> None:
