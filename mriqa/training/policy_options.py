@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import mriqa.reward
 from mriqa.answers import AnswerFormat
@@ -38,7 +38,7 @@ class MRGRPOArguments(MixArguments, AuxiliaryArguments, RunArguments):
         metadata={"help": "Compare the images of the whole rollout ('global') or of each process ('local')."},
     )
 
-    estimator: Literal["sampled", "exact"] = field(
+    estimator: str = field(
         default="sampled",
         metadata={
             "help": "'sampled' answers, G an image (GRPO), or the 'exact' expectation of the reward over all scores, "
