@@ -28,6 +28,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from sft import warm_start
 
@@ -91,8 +92,9 @@ def train(arguments: MRGRPOArguments, config: ScoreGRPOConfig) -> TrainingResult
     rewards = load_rewards(arguments.reward, reward_options, answer_format)
     trainer_class, judging = choose_estimator(arguments, rewards, config, len(train_rows))
     validation = validation_on(val_rows, answer_format, arguments)
+    estimator: Literal["exact", "sampled"] = "exact" if arguments.estimator == "exact" else "sampled"
     preflight = Preflight(
-        PlannedRun(arguments, config, train_rows, answer_format, estimator=arguments.estimator, rewards=rewards)
+        PlannedRun(arguments, config, train_rows, answer_format, estimator=estimator, rewards=rewards)
     )
     preflight.before_loading()
     checkpoint = open_run(arguments, config)
