@@ -63,7 +63,7 @@ def _of_panel_size(picture: Image.Image) -> Image.Image:
 def _coloured(values: np.ndarray) -> np.ndarray:
     """Values in 1..5 of any shape to colours (..., 3) in 0..255; grey for those below, which stand for none."""
     places = np.rint((np.clip(values, 1, 5) - 1) / 4 * 255).astype(int)
-    return np.where((values < 1)[..., None], np.float32(UNKNOWN), _table()[places])
+    return np.where((values < 1)[..., None], np.array(UNKNOWN, dtype=np.float32), _table()[places])
 
 
 @cache
