@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 from brightness import Brightness
+from half_spoiled import SPOILERS, half_spoiled
 from PIL import Image
 
 from mriqa.scoring import Scorer
@@ -128,11 +128,9 @@ def test_a_sheet_has_both_pictures_whatever_their_shape(size):
 
 def test_the_default_model_finds_the_spoiled_half(shared_data):
     """Blur, JPEG and lost resolution by Pillow over one half of photographs."""
-    from half_spoiled import SPOILERS, half_spoiled
-
     judge = Scorer.from_pretrained(device="cpu")
     found = []
-    for number, path in enumerate(sorted(Path(shared_data / "photos").glob("*.webp"))[::25]):
+    for number, path in enumerate(sorted(shared_data("photos").glob("*.webp"))[::25]):
         photograph = Image.open(path).convert("RGB")
         for spoil in SPOILERS.values():
             picture, inside_HW = half_spoiled(photograph, spoil, number)
