@@ -48,9 +48,8 @@ def make_page(scorer: Scorer, limits: Limits) -> gr.Blocks:
         _html(_terms(limits))
         judged = gr.State([])
         with gr.Column(visible=False) as results:
-            with gr.Row(elem_id="how"):
-                order = gr.Radio(ORDERS, value=ORDERS[0], label="Order", elem_id="order")
-                where = gr.Checkbox(False, label="Show where it is bad", container=False, elem_id="where")
+            order = gr.Radio(ORDERS, value=ORDERS[0], label="Order", elem_id="order")
+            where = gr.Checkbox(False, label="Show where it is bad", elem_id="where")
             cards = _html(elem_id="cards")
         with gr.Column(visible=False, elem_id="distort") as panel:
             _html(SPOILING)

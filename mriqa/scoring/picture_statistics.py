@@ -34,23 +34,22 @@ STATISTICS = (
 
 def picture_statistics(picture: Image.Image) -> np.ndarray:
     """The statistics (D,), D = len(STATISTICS), of a picture in mode RGB."""
-    tiles_NHWC = _tiles(np.asarray(picture))
-    across, down = np.diff(tiles_NHWC, axis=2), np.diff(tiles_NHWC, axis=1)
-    steps_MC = np.concatenate([across.reshape(-1, 3), down.reshape(-1, 3)]) if across.size + down.size else None
-    if steps_MC is None:  # a single pixel
-        steps_MC = np.zeros((1, 3), dtype=np.int16)
-    largest_M = np.abs(steps_MC).max(axis=1)
+    tiles_CNHW = _tiles(np.asarray(picture))
+    differences = np.diff(tiles_CNHW, axis=3).reshape(3, -1), np.diff(tiles_CNHW, axis=2).reshape(3, -1)
+    single = np.zeros((3, 1), dtype=np.int16)  # so that a picture of one pixel has a step, too
+    steps_CM = np.concatenate([*differences, *([single] if tiles_CNHW[0].size == 1 else [])], axis=1)
+    largest_M = np.abs(steps_CM).max(axis=0)
+    real_CM = steps_CM.astype(np.float32)
 
-    red, green, blue = np.moveaxis(tiles_NHWC >> 3, -1, 0)
+    red, green, blue = tiles_CNHW >> 3
     codes = (red << 10) | (green << 5) | blue
     counts = np.bincount(codes.ravel())
     shares = counts[counts > 0] / codes.size
 
-    grey_NHW = tiles_NHWC.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    grey_NHW = np.tensordot(np.array([0.299, 0.587, 0.114], dtype=np.float32), tiles_CNHW.astype(np.float32), 1)
     half_NHW = _halved(grey_NHW)
     edges = [_edges(grey) for grey in (grey_NHW, half_NHW, _halved(half_NHW))]
     means = [_log(float(each.mean())) for each in edges]
-    spread_C = steps_MC.std(axis=0)
     grey_NP = grey_NHW.reshape(len(grey_NHW), -1)
     contrast_N = grey_NP.std(axis=1)
     return np.array([
@@ -64,7 +63,7 @@ def picture_statistics(picture: Image.Image) -> np.ndarray:
         means[1] - means[0],
         means[2] - means[1],
         _log(float(np.sqrt(np.mean(edges[0] ** 2)))) - means[0],
-        steps_MC.sum(axis=1, dtype=np.int32).std() / (spread_C.sum() + 0.3),
+        real_CM.sum(axis=0).std() / (real_CM.std(axis=1).sum() + 0.3),
         np.log(contrast_N + 0.5).std(),
         np.mean(np.ptp(grey_NP, axis=1) <= 4),
         _log(float(grey_NP.mean(axis=1).std())) - _log(float(grey_NP.std())),
@@ -73,7 +72,7 @@ def picture_statistics(picture: Image.Image) -> np.ndarray:
 
 
 def _tiles(pixels_HWC: np.ndarray) -> np.ndarray:
-    """At most 64 tiles (N, h, w, 3) as int16, whose differences fit, evenly over the picture."""
+    """At most 64 tiles (3, N, h, w) as int16, whose differences fit, evenly over the picture."""
     height, width = pixels_HWC.shape[:2]
     h, w = min(TILE, height), min(TILE, width)
     rows, columns = max(1, height // h), max(1, width // w)
@@ -84,7 +83,7 @@ def _tiles(pixels_HWC: np.ndarray) -> np.ndarray:
     tops = np.linspace(0, height - h, rows).round().astype(int)
     lefts = np.linspace(0, width - w, columns).round().astype(int)
     tiles = [pixels_HWC[top : top + h, left : left + w] for top in tops for left in lefts]
-    return np.stack(tiles).astype(np.int16)
+    return np.ascontiguousarray(np.moveaxis(np.stack(tiles), -1, 0), dtype=np.int16)
 
 
 def _halved(grey_NHW: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from brightness import Brightness
+from half_spoiled import SPOILERS, half_spoiled
 from PIL import Image
 
 from mriqa.scoring import Scorer
@@ -127,8 +128,6 @@ def test_a_sheet_has_both_pictures_whatever_their_shape(size):
 
 def test_the_default_model_finds_the_spoiled_half(shared_data):
     """Blur, JPEG and lost resolution by Pillow over one half of photographs."""
-    from half_spoiled import SPOILERS, half_spoiled
-
     judge = Scorer.from_pretrained(device="cpu")
     found = []
     for number, path in enumerate(sorted(shared_data("photos").glob("*.webp"))[::25]):
