@@ -139,7 +139,7 @@ def distort(
     """Distort a batch of images.
 
     Args:
-        images_BCHW: (B, 3, H, W) floats in [0, 1], on any device; left unchanged.
+        images_BCHW: (B, 3, H, W) floats in [0, 1], on any device; left unchanged. No gradient reaches them.
         name: a key of `DISTORTIONS`.
         severity: one number or (B,) numbers in [0, 1]; 0 is undistorted, k / 5 is level k of KADID-10k.
         generator: source of randomness, on the CPU or the images' device; torch's default generator if None.
