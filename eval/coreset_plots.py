@@ -54,10 +54,8 @@ def fraction_curves(
             label=name,
         )
     axes.axhline(float(np.mean(whole)), color=FAINT, lw=1.2, ls=(0, (4, 3)), zorder=0, label="all images")
-    axes.set_xscale("log")
     ticks = sorted({share for by_share in values.values() for share in by_share})
     axes.set_xticks([100 * share for share in ticks], [f"{100 * share:g}" for share in ticks])
-    axes.minorticks_off()
     axes.set(xlabel="images selected, %", ylabel=measure.upper() if len(measure) == 4 else measure)
     axes.legend(loc="lower right", frameon=False, fontsize=9, labelcolor=INK)
     _dress(axes, title)

@@ -326,7 +326,7 @@ def report(arguments: CoresetArguments, ledger: Ledger) -> None:
     texts = []
     for place, name in enumerate(measures_of(arguments)):
         values, whole = by_selector(itemgetter(name)), of_seeds(WHOLE, 1.0, itemgetter(name))
-        texts.append(table(values, whole, name))
+        texts.append(table(values, whole, name if arguments.classes else name.upper()))
         if place == 0:
             fraction_curves(values, whole, output / "curve.png", name)
     if not arguments.classes:

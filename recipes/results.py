@@ -183,6 +183,8 @@ class Run:
         if begin and END not in rest:
             raise SettingsError(f"{page} has the line {BEGIN} and not {END}: put that behind the tables.")
         after = rest.partition(END)[2] if begin else "\n"
+        if not begin and before:
+            before = before.rstrip("\n") + "\n\n"
         write_text(f"{before}{BEGIN}\n\n{self.sections()}{END}{after}", page)
 
     def sections(self) -> str:
@@ -196,7 +198,7 @@ class Run:
                 lines += [f"**{state[0].upper()}{state[1:]}.**", "", "```sh", self.command(table), "```", ""]
             else:
                 content = (self.folder(table) / "run" / table.file).read_text(encoding="utf-8")
-                lines += [f"Measured on {made.date} at commit {made.commit}, in {made.minutes:.0f} minutes, by"]
+                lines += [f"Measured on {made.date} at commit {made.commit}, in {made.minutes:g} minutes, by"]
                 lines += ["", "```sh", made.command, "```", "", demoted(content).strip(), ""]
             parts.append("\n".join(lines))
         return "\n".join(parts) + "\n"
