@@ -34,7 +34,10 @@ _idle: list[DecoderProcess] = []
 
 
 class DecoderProcessError(ValueError):
-    """Why there is no picture, as the rest of a sentence that begins with the image."""
+    """Why there is no picture, as the rest of a sentence that begins with the image.
+
+    Never reaches a person by itself: mriqa.images puts the image's name before it.
+    """
 
 
 def decode(data: bytes, form: str, max_pixels: int, seconds: int = SECONDS) -> tuple[tuple[int, int], bytes]:

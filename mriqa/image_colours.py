@@ -22,7 +22,10 @@ _PROBE = Image.fromarray(np.indices((6, 6, 6), dtype=np.uint8).reshape(3, 6, 36)
 
 
 class ColourError(ValueError):
-    """Pixels that can't be seen, as the rest of a sentence that begins with the image."""
+    """Pixels that can't be seen, as the rest of a sentence that begins with the image.
+
+    Never reaches a person by itself: mriqa.images puts the image's name before it.
+    """
 
 
 def to_srgb(image: Image.Image) -> Image.Image:

@@ -208,10 +208,10 @@ def make_trainer(model_path: Path, rows: list, folder: Path, **options: Any) -> 
 
 
 def test_training_raises_the_expected_reward_and_keeps_the_format(taught: Path, rows: list, tmp_path: Path) -> None:
-    trainer = make_trainer(taught, rows, tmp_path, max_steps=25, beta=1e-3, learning_rate=5e-4)
+    trainer = make_trainer(taught, rows, tmp_path, max_steps=40, beta=1e-3, learning_rate=5e-4)
     trainer.train()
     log = [entry for entry in trainer.state.log_history if "reward" in entry]
-    assert len(log) == 25
+    assert len(log) == 40
     assert log[0]["kl"] == pytest.approx(0, abs=1e-5) and log[-1]["kl"] > 0.01
     assert log[-1]["reward"] > log[0]["reward"] + 0.1
     assert log[-1]["score/parse_rate"] > log[0]["score/parse_rate"] - 0.01 > 0.9

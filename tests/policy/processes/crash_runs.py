@@ -55,7 +55,7 @@ def run_once(recipe: Any, argv: list[str], processes: int, kill: dict[str, Any],
             try:
                 if rank == 0:
                     watch(argv[argv.index("--output_dir") + 1], kill.get("change"), changes)
-                    die_within(recipe, kill.get("step"))
+                    die_within(kill.get("step"))
                 status = recipe.main(argv)
             except BaseException:
                 traceback.print_exc()
@@ -95,10 +95,11 @@ def watch(folder: str, last: int | None, changes: Any) -> None:
     sys.addaudithook(on_event)
 
 
-def die_within(recipe: Any, last: int | None) -> None:
+def die_within(last: int | None) -> None:
     if last is None:
         return
-    trainer = recipe.ScoreGRPOTrainer
+    from mriqa.policy.trainer import ScoreGRPOTrainer as trainer
+
     update, steps = trainer.training_step, iter(range(1, last + 1))
 
     def training_step(self: Any, *args: Any) -> Any:
