@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 CONFIGS = Path(__file__).parent / "configs"
 HELD_OUT = ("denoised", "upscaled", "chain")  # kinds of damage that training never sees
-GRID = 2  # image tokens along each side of a tile
 HALFWAY = 0.5
 WARM, JITTERED, POLICY = "warm_start", "warm_start_jittered", "mr_grpo"
 JITTER, SHIFTED = 0.4, ", features shifted"
@@ -173,13 +172,13 @@ def _build(folder: Path, trunks: Sequence[LiteBackbone], manifests: Any, argumen
     """Build an untrained candidate in the folder, with what its tower gives for every picture."""
     from mriqa.embedded.eye import TILE
     from mriqa.manifest import read_manifest
-    from mriqa.training.embedded_preparation import FEATURES, build_standardised
+    from mriqa.training.embedded_preparation import FEATURES, TILE_GRID, build_standardised
 
     if not (folder / "untrained").is_dir():
         splits = [read_manifest(path, check_images=False) for path in (manifests.train, manifests.val)]
         build_standardised(
             folder / "untrained", folder / FEATURES, splits, statistics=arguments.output / "statistics",
-            seed=arguments.seed, tile=TILE, grid=GRID, trunks=trunks,
+            seed=arguments.seed, tile=TILE, grid=TILE_GRID, trunks=trunks,
         )  # fmt: skip
 
 
@@ -296,6 +295,7 @@ def _card(model_dir: Path, data: Any, settings: Any, choice: dict[str, Any], arg
         fill_card,
         kinds_of,
     )
+    from mriqa.training.embedded_preparation import TILE_GRID
 
     measured = _measured(model_dir, data, settings, arguments.output)
     accuracy = json.loads((arguments.output / "data" / REPORT_FILE).read_text(encoding="utf-8"))
@@ -306,7 +306,7 @@ def _card(model_dir: Path, data: Any, settings: Any, choice: dict[str, Any], arg
     assert calibration is not None, "likewise"
     evaluations = {path.stem: read_evaluation(path) for path in arguments.eval}
     found = {
-        "tokens": TILES * GRID**2, "tile": TILE, "limit": LIMIT, "beside": BESIDE[choice["network"]],
+        "tokens": TILES * TILE_GRID**2, "tile": TILE, "limit": LIMIT, "beside": BESIDE[choice["network"]],
         "train_images": f"{settings.train_images:,}", "damages": len(DAMAGES), "kinds": ", ".join(KINDS),
         "photos": arguments.credit or ("folders of them" if settings.photos else "those inside two wheels"),
         "map_srcc": f"{unseen['srcc']:.2f}", "map_mae": f"{unseen['mae']:.2f}", "held_out": kinds_of(HELD_OUT),

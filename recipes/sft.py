@@ -117,6 +117,7 @@ def warm_start(arguments: RunArguments, run: Path) -> TrainingResult:
     options = ["--embedded_dir", arguments.embedded_dir, "--output_dir", str(run), "--overwrite"]
     options += ["--preflight", arguments.preflight]
     options += ["--photos", arguments.photos] if arguments.photos else []
+    options += ["--embedded_set", arguments.embedded_set]
     options += ["--embedded_images", str(arguments.embedded_images)] if arguments.embedded_images else []
     options += ["--embedded_distortions", *arguments.embedded_distortions] if arguments.embedded_distortions else []
     return train(*parse_arguments(["--config", str(WARM_START_CONFIG), *options]))

@@ -120,6 +120,8 @@ def _manifest_row(row: dict[str, Any], std_of: np.poly1d) -> dict[str, Any]:
 def _accuracy(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     from scipy.stats import pearsonr, spearmanr
 
+    if len(rows) < 2:
+        return {"n": len(rows)}
     rated_N, mapped_N = (np.array([row[key] for row in rows]) for key in ("rated_mos", "mapped_mos"))
     return {
         "n": len(rows),

@@ -130,13 +130,20 @@ class RunArguments:
         default=None,
         metadata={"help": "Folder of photographs to build the embedded data set from instead of the shipped ones."},
     )
+    embedded_set: str = field(
+        default="labelled",
+        metadata={
+            "help": "What the embedded pictures are: 'labelled' (five of KADID-10k's distortions) or 'broad' (all "
+            "damages of mriqa.broad, labelled through full-reference measures; needs piq)."
+        },
+    )
     embedded_images: int | None = field(
-        default=None, metadata={"help": "Pictures in the embedded training set (default 1600)."}
+        default=None, metadata={"help": "Pictures in the embedded training set (default 1600; 1000 of the broad set)."}
     )
     embedded_distortions: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Distortions in the embedded data set (default: those of mriqa.embedded); a name given twice "
+            "help": "Distortions in the labelled embedded set (default: those of mriqa.embedded); a name given twice "
             "is drawn twice as often."
         },
     )

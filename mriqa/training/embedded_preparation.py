@@ -11,7 +11,9 @@ from typing import Any
 import torch
 
 from mriqa.answers import load_format
+from mriqa.broad.broad_set import BroadSettings, build_broad_set
 from mriqa.embedded.dataset import DatasetSettings, build_dataset
+from mriqa.embedded.eye import TILE
 from mriqa.embedded.parallel import map_threads
 from mriqa.embedded.tiny_fastvlm import build_tiny_fastvlm
 from mriqa.files import new_folder
@@ -23,6 +25,8 @@ from mriqa.models import SETTINGS_FILE, load_vlm, save_scoring_settings
 
 FEATURES = "features"
 PROMPT = "tiny"
+BROAD_IMAGES = 1000
+TILE_GRID = 2  # cells along each side of a tile, as in the packaged model
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,40 @@ def prepare(
         splits = [read_manifest(path, check_images=False) for path in (data.train, data.val, data.test)]
         views = views_of_size(settings.size)
         build_standardised(model_dir, features, splits, views=views, seed=settings.seed, image_size=settings.size)
+    return Prepared(model_dir, features, data.train, data.val, data.test)
+
+
+def prepare_broad(
+    folder: str | Path,
+    photos: str | Path | None = None,
+    seed: int = 0,
+    train_images: int | None = None,
+    settings: BroadSettings | None = None,
+) -> Prepared:
+    """As `prepare`, on the broad data set, with a model that sees each picture as the packaged one does.
+
+    Args:
+        folder: where to write.
+        photos: a folder of photographs beside those inside the wheels.
+        seed: of the data set and of the untrained weights.
+        train_images: pictures to train on, if not 1000; a fifth as many to validate on, two fifths to test.
+        settings: all of it; the three above don't count where this is given.
+
+    Raises EmbeddedDataError as `prepare` does, and FullReferenceError where piq isn't installed.
+    """
+    folder, count = Path(folder), train_images or BROAD_IMAGES
+    settings = settings or BroadSettings(
+        photos=(str(photos),) if photos else (),
+        train_images=count,
+        val_images=max(1, count // 5),
+        test_images=max(1, 2 * count // 5),
+        seed=seed,
+    )
+    data = build_broad_set(folder / "data", settings)
+    model_dir, features = folder / "untrained", folder / FEATURES
+    if not (model_dir / SETTINGS_FILE).is_file():
+        splits = [read_manifest(path, check_images=False) for path in (data.train, data.val, data.test)]
+        build_standardised(model_dir, features, splits, seed=settings.seed, tile=TILE, grid=TILE_GRID)
     return Prepared(model_dir, features, data.train, data.val, data.test)
 
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from accelerate import PartialState
 
+from mriqa.errors import SettingsError
 from mriqa.frozen.cached_tower import cache_towers
 from mriqa.frozen.store import FeatureStore
 from mriqa.manifest import RatedImage
 from mriqa.models import load_scoring_settings, load_vlm
 from mriqa.training.config import EMBEDDED, RunArguments
-from mriqa.training.embedded_preparation import FEATURES, Prepared, prepare
+from mriqa.training.embedded_preparation import FEATURES, Prepared, prepare, prepare_broad
 from mriqa.training.runs import MODEL_DIR, NO_CACHE
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 Arguments = TypeVar("Arguments", bound=RunArguments)
 WARM_START = "warm_start"
+LABELLED, BROAD = "labelled", "broad"
 
 
 def fill_in_embedded(
@@ -50,7 +52,16 @@ def fill_in_embedded(
 
 
 def prepare_default(arguments: RunArguments) -> Prepared:
-    """The embedded data set, features and untrained model that the arguments ask for, built where not there yet."""
+    """The embedded data set, features and untrained model that the arguments ask for, built where not there yet.
+
+    Raises SettingsError for a set that isn't one of the two, or distortions beside the broad one.
+    """
+    if arguments.embedded_set == BROAD:
+        if arguments.embedded_distortions:
+            raise SettingsError("embedded_distortions are those of the labelled set: leave them out, or embedded_set.")
+        return prepare_broad(arguments.embedded_dir, arguments.photos, train_images=arguments.embedded_images)
+    if arguments.embedded_set != LABELLED:
+        raise SettingsError(f'embedded_set is "{LABELLED}" or "{BROAD}", not "{arguments.embedded_set}".')
     return prepare(
         arguments.embedded_dir,
         photos=arguments.photos,

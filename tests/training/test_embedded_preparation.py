@@ -7,7 +7,10 @@ import torch
 from counted_passes import counted
 
 from mriqa.answers import load_format
+from mriqa.broad.broad_set import BroadSettings, read_details
 from mriqa.embedded import DatasetSettings
+from mriqa.embedded.eye import TILE
+from mriqa.errors import SettingsError
 from mriqa.frozen.cached_tower import cache_towers
 from mriqa.frozen.store import FeatureStore
 from mriqa.images import load_image
@@ -15,7 +18,7 @@ from mriqa.manifest import read_manifest
 from mriqa.models import load_scoring_settings, load_vlm
 from mriqa.scoring.prompts import prompt_batch
 from mriqa.training.config import RunArguments
-from mriqa.training.embedded_preparation import prepare
+from mriqa.training.embedded_preparation import prepare, prepare_broad
 from mriqa.training.embedded_runs import fill_in_embedded, scores_of
 from mriqa.training.runs import load_policy
 
@@ -98,3 +101,27 @@ def test_a_model_without_its_settings_was_left_unfinished(prepared, tmp_path):
         assert torch.equal(weight, load_vlm(again.model)[0].state_dict()[name])
     written = (again.model / "mriqa.json").stat().st_mtime_ns
     assert prepare(tmp_path, settings=SMALL) == again and (again.model / "mriqa.json").stat().st_mtime_ns == written
+
+
+def test_the_broad_set_takes_the_place_of_the_labelled_one(tmp_path, monkeypatch):
+    """Its model sees a strip of tiles, as the packaged one does, and its features lie where training looks."""
+    pytest.importorskip("piq")
+    settings = BroadSettings(train_images=12, val_images=3, test_images=3, size=192, scenes=3)
+    broad = prepare_broad(tmp_path, settings=settings)
+    assert [len(read_details(path)) for path in (broad.train, broad.val, broad.test)] == [12, 3, 3]
+    model, _ = load_vlm(broad.model, device="cpu")
+    assert model.config.vision_config.tile == TILE
+    assert len(sorted(broad.features.rglob("*.safetensors"))) == len(rows_of(broad))
+    asked = []
+    monkeypatch.setattr("mriqa.training.embedded_runs.prepare_broad", lambda *a, **k: asked.append((a, k)) or broad)
+    arguments = RunArguments(embedded_dir=str(tmp_path), embedded_set="broad", embedded_images=12)
+    assert fill_in_embedded(arguments).train_manifest == str(broad.train)
+    assert asked == [((str(tmp_path), None), {"train_images": 12})]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"embedded_set": "wide"}, {"embedded_set": "broad", "embedded_distortions": ["jpeg"]}]
+)
+def test_a_set_that_is_none_of_the_two_is_refused(tmp_path, wrong):
+    with pytest.raises(SettingsError, match="embedded_"):
+        fill_in_embedded(RunArguments(embedded_dir=str(tmp_path), **wrong))
