@@ -37,7 +37,8 @@ JITTER, SHIFTED = 0.4, ", features shifted"
 NOT_TAKEN = "; not taken"
 BESIDE = {
     "frozen": "",
-    "trained": ", and beside them those of the same network trained on the pictures below, all weights",
+    "trained": ", and beside them those of the same network trained on the pictures below, all weights, with its own "
+    "reading of each tile",
     "halfway": ", and beside them those of a network halfway from there to one trained on the pictures below",
     "shamisa": ", and beside them those of the same network pretrained without labels (`recipes/shamisa.py`)",
 }
