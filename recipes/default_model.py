@@ -37,8 +37,7 @@ JITTER, SHIFTED = 0.4, ", features shifted"
 NOT_TAKEN = "; not taken"
 BESIDE = {
     "frozen": "",
-    "trained": ", and beside them those of the same network trained on the pictures below, all weights, with its own "
-    "reading of each tile",
+    "trained": ", and beside them those of the same network trained on the pictures below, all weights",
     "halfway": ", and beside them those of a network halfway from there to one trained on the pictures below",
     "shamisa": ", and beside them those of the same network pretrained without labels (`recipes/shamisa.py`)",
 }
@@ -56,7 +55,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--train_images", type=int, default=5000, help="pictures to train on (default 5000)")
     parser.add_argument("--val_images", type=int, default=900, help="pictures to choose by (default 900)")
     parser.add_argument("--test_images", type=int, default=1400, help="pictures for the card (default 1400)")
-    parser.add_argument("--trunk_steps", type=int, default=3000, help="updates of the network (default 3000)")
+    parser.add_argument("--trunk_steps", type=int, default=1500, help="updates of the network (default 1500)")
     parser.add_argument("--max_steps", type=int, help="updates of each candidate (default: as the YAML file says)")
     parser.add_argument("--seed", type=int, default=0, help="of the data and of training (default 0)")
     parser.add_argument("--threads", type=int, default=1, help="torch threads in training (default 1)")

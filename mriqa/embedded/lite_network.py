@@ -8,7 +8,7 @@ Quality lives in local statistics more than in objects, so the last layer is not
 pixels it is the mean and the standard deviation over space of the stride-4 and the stride-16 features. The cells are
 averaged to a grid, and each channel is standardised.
 
-Legend: B images, T tiles of an image, C channels (3 of an image, 272 or 273 of a network), H W pixels,
+Legend: B images, T tiles of an image, C channels (3 of an image, 272 of a network's statistics), H W pixels,
 g cells along each side of a tile's grid, n cells.
 """
 
@@ -37,7 +37,6 @@ _STAGES = (  # blocks, kernel size, stride of the first, expansion, channels: ta
     (3, 5, 1, 6, 112),
 )
 _READ = (1, 4)  # stages of the strides above
-_EPS = 1e-6
 
 # What torch.compile makes of a convolution and its clamping on CPUs: no second pass over activations of megabytes.
 _ONE_PASS = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
@@ -49,13 +48,13 @@ class LiteStatistics(nn.Module):
     channel_mean: Tensor
     channel_std: Tensor
 
-    def __init__(self, grid: int, tile: int | None = None, trunks: int = 1, readings: int = 0) -> None:
+    def __init__(self, grid: int, tile: int | None = None, trunks: int = 1) -> None:
         super().__init__()
         self.grid, self.tile = grid, tile
-        self.backbone, *others = side_by_side(trunks, readings)
-        self.others = nn.ModuleList(others)
-        self.register_buffer("channel_mean", torch.zeros(trunks * STATISTICS + readings))
-        self.register_buffer("channel_std", torch.ones(trunks * STATISTICS + readings))
+        self.backbone = LiteBackbone()
+        self.others = nn.ModuleList(LiteBackbone() for _ in range(trunks - 1))
+        self.register_buffer("channel_mean", torch.zeros(trunks * STATISTICS))
+        self.register_buffer("channel_std", torch.ones(trunks * STATISTICS))
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         cells_BCgg = cell_statistics((self.backbone, *self.others), images_BCHW, self.grid, self.tile)
@@ -67,9 +66,9 @@ def cell_statistics(
 ) -> Tensor:
     """Mean and standard deviation (B, C, T g, g) of both stages' channels in the cells of the grid of each tile.
 
-    C is 272 of each network, side by side, and one more where it has a reading: its score of the tile, in every cell.
-    An image is a strip of T square tiles of side `tile`, or a single one of its own size, at least 32 pixels each.
-    Pixels are 8-bit, 0..255, or already normalised as (x - 127) / 128 where they are floating point.
+    C is 272 of each network, side by side. An image is a strip of T square tiles of side `tile`, or a single one of its
+    own size, at least 32 pixels each. Pixels are 8-bit, 0..255, or already normalised as (x - 127) / 128 where they are
+    floating point.
 
     Raises:
         ValueError: a strip that does not consist of whole tiles.
@@ -91,18 +90,8 @@ def cell_statistics(
 def _strip(backbones: Sequence[LiteBackbone], tiles: Sequence[Tensor], grid: int) -> Tensor:
     """The grids (B, C, g, g) of tiles (B, 3, H, W), below each other."""
     return torch.cat(
-        [torch.cat([_seen(backbone, tile_BCHW, grid) for backbone in backbones], dim=1) for tile_BCHW in tiles], dim=2
+        [torch.cat([_cells(backbone(tile_BCHW), grid) for backbone in backbones], dim=1) for tile_BCHW in tiles], dim=2
     )
-
-
-def _seen(backbone: LiteBackbone, tile_BCHW: Tensor, grid: int) -> Tensor:
-    """What one network gives for a tile: its cells' statistics (B, 272, g, g), and its reading (B, 1, g, g) if any."""
-    stages = backbone(tile_BCHW)
-    cells_BCgg = _cells(stages, grid)
-    if backbone.reading is None:
-        return cells_BCgg
-    score_B1gg = backbone.reading(stages)[:, None, None, None].expand(-1, 1, grid, grid)
-    return torch.cat([cells_BCgg, score_B1gg], dim=1)
 
 
 def normalised(pixels: Tensor) -> Tensor:
@@ -127,61 +116,33 @@ def _cells(stages: list[Tensor], grid: int) -> Tensor:
 
 
 class PooledStatistics(nn.Module):
-    """A network that gives both stages, with gradients: pixels to `pooled_statistics` (B, 544)."""
+    """A network that gives both stages, with gradients: pixels to mean and spread of their local statistics (B, 544).
 
-    WIDTH = 2 * STATISTICS
+    The local statistics are those above, but differentiable where a cell is flat.
+    """
+
+    EPS, WIDTH = 1e-6, 2 * STATISTICS
 
     def __init__(self, backbone: nn.Module):
         super().__init__()
         self.backbone = backbone
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        return pooled_statistics(self.backbone(images_BCHW))
-
-
-def pooled_statistics(stages: Sequence[Tensor]) -> Tensor:
-    """Mean and spread of both stages' local statistics (B, 544).
-
-    The local statistics are those of the cells, but differentiable where a cell is flat.
-    """
-    parts = []
-    for features_BCHW, stride in zip(stages, STRIDES, strict=True):
-        window = min(CELL_PIXELS // stride, *features_BCHW.shape[2:])
-        mean_BCHW = F.avg_pool2d(features_BCHW, window)
-        variance_BCHW = F.avg_pool2d(features_BCHW.square(), window) - mean_BCHW.square()
-        parts += [mean_BCHW.flatten(2), (variance_BCHW.clamp_min(0) + _EPS).sqrt().flatten(2)]
-    spreads = [(part_BCn.var(dim=2, correction=0) + _EPS).sqrt() for part_BCn in parts]
-    return torch.cat([*(part_BCn.mean(dim=2) for part_BCn in parts), *spreads], dim=1)
-
-
-class QualityReading(nn.Module):
-    """A linear reading of a network's pooled statistics: both stages to scores (B,). It begins at 3."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(PooledStatistics.WIDTH)
-        self.linear = nn.Linear(PooledStatistics.WIDTH, 1)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.constant_(self.linear.bias, 3.0)
-
-    def forward(self, stages: Sequence[Tensor]) -> Tensor:
-        return self.linear(self.norm(pooled_statistics(stages))).squeeze(1)
-
-
-def side_by_side(trunks: int, readings: int) -> list[LiteBackbone]:
-    """So many untrained networks, the last `readings` of them with a reading."""
-    return [LiteBackbone(reading=place >= trunks - readings) for place in range(trunks)]
+        parts = []
+        for features_BCHW, stride in zip(self.backbone(images_BCHW), STRIDES, strict=True):
+            window = min(CELL_PIXELS // stride, *features_BCHW.shape[2:])
+            mean_BCHW = F.avg_pool2d(features_BCHW, window)
+            variance_BCHW = F.avg_pool2d(features_BCHW.square(), window) - mean_BCHW.square()
+            parts += [mean_BCHW.flatten(2), (variance_BCHW.clamp_min(0) + self.EPS).sqrt().flatten(2)]
+        spreads = [(part_BCn.var(dim=2, correction=0) + self.EPS).sqrt() for part_BCn in parts]
+        return torch.cat([*(part_BCn.mean(dim=2) for part_BCn in parts), *spreads], dim=1)
 
 
 class LiteBackbone(nn.Module):
-    """The network: pixels, normalised as (x - 127) / 128, to the features of stride 4 and of stride 16.
+    """The network: pixels, normalised as (x - 127) / 128, to the features of stride 4 and of stride 16."""
 
-    One that was trained to see quality may have a `reading`, which makes a score of both.
-    """
-
-    def __init__(self, reading: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.reading = QualityReading() if reading else None
         self.conv_stem = LiteConvolution(3, _STEM, 3, stride=2)
         stages, channels = [], _STEM
         for blocks, kernel, stride, expansion, out in _STAGES:
@@ -254,8 +215,7 @@ def save_trunk(trunk: LiteBackbone, file: str | Path) -> None:
 
 
 def load_trunk(file: str | Path) -> LiteBackbone:
-    """The network in a file of `save_trunk`, to be used as it is, with its reading if it has one."""
-    weights = load_file(file)
-    trunk = LiteBackbone(reading=any(name.startswith("reading.") for name in weights))
-    trunk.load_state_dict(weights)
+    """The network in a file of `save_trunk`, to be used as it is."""
+    trunk = LiteBackbone()
+    trunk.load_state_dict(load_file(file))
     return trunk.requires_grad_(False).eval()

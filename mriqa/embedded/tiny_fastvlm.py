@@ -46,7 +46,7 @@ def build_tiny_fastvlm(
         grid: image tokens along each side, of the image or of each tile.
         hidden_size: of the language model.
         tile: side in pixels of the tiles that an image is seen in (`mriqa.embedded.eye`); None for one square image.
-        trunks: trained networks, whose statistics lie beside those of the ImageNet weights; those with a reading last.
+        trunks: trained networks, whose statistics lie beside those of the ImageNet weights.
     """
     import torch
     from transformers import FastVlmForConditionalGeneration, GenerationConfig
@@ -56,8 +56,7 @@ def build_tiny_fastvlm(
     tokenizer = train_tokenizer(added_tokens=("<answer>", "</answer>"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        readings = sum(trunk.reading is not None for trunk in trunks)
-        tower_config = LiteTowerConfig(grid=grid, tile=tile, trunks=1 + len(trunks), readings=readings)
+        tower_config = LiteTowerConfig(grid=grid, tile=tile, trunks=1 + len(trunks))
         model = FastVlmForConditionalGeneration(_config(tokenizer, tower_config, hidden_size))
     tower = model.model.vision_tower
     assert isinstance(tower, LiteTower)

@@ -3,8 +3,7 @@
 Frozen ImageNet features see many kinds of damage dimly. Here all weights of EfficientNet-Lite0 up to stride 16 learn
 from crops, some of them of the whole picture at a smaller size: a linear reading of the crop's statistics is fitted to
 the scores and to the margins between all crops of a batch, some of which are of one content, so that what is damage and
-what is content comes apart. Batch statistics stay those of ImageNet, folded into the convolutions. What is kept is the
-moving average of the weights, which sees unseen contents and kinds of damage better than the last ones.
+what is content comes apart. Batch statistics stay those of ImageNet, folded into the convolutions.
 
 Legend: B crops of a batch, F features.
 """
@@ -20,11 +19,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from mriqa.embedded.lite_network import LiteBackbone, QualityReading, normalised
+from mriqa.embedded.lite_network import LiteBackbone, PooledStatistics
 from mriqa.embedded.lite_tower import imagenet_trunk
 from mriqa.images import load_image
 from mriqa.manifest import RatedImage
@@ -42,20 +40,18 @@ class TrunkSettings:
         whole_share: how often a crop is the whole picture at a smaller size.
         learning_rate: of AdamW at the start, for the network; the linear reading learns ten times as fast.
         weight_decay: of AdamW.
-        average: how much of the moving average of the weights, which is the result, each step keeps.
         beta: score points up to which an error counts by its square.
         seed: of the crops, their order and the reading.
         workers: processes that load ahead.
     """
 
-    steps: int = 3000
+    steps: int = 1500
     contents: int = 4
     of_content: int = 4
     side: int = 192
     whole_share: float = 0.25
     learning_rate: float = 3e-4
     weight_decay: float = 1e-4
-    average: float = 0.998
     beta: float = 0.3
     seed: int = 0
     workers: int = 1
@@ -64,6 +60,22 @@ class TrunkSettings:
         """The learning rate at a step: up over a thirtieth of all, and down along a cosine."""
         rising = min(1.0, 30 * (step + 1) / self.steps)
         return self.learning_rate * rising * (1 + math.cos(math.pi * step / self.steps)) / 2
+
+
+class QualityReading(nn.Module):
+    """A trunk, the statistics of its features, and a linear reading of them: crops (B, 3, H, W) to scores (B,)."""
+
+    def __init__(self, trunk: LiteBackbone):
+        super().__init__()
+        self.statistics = PooledStatistics(trunk)
+        self.norm = nn.LayerNorm(PooledStatistics.WIDTH)
+        self.reading = nn.Linear(PooledStatistics.WIDTH, 1)
+        nn.init.zeros_(self.reading.weight)
+        nn.init.constant_(self.reading.bias, 3.0)
+
+    def forward(self, crops_BCHW: Tensor) -> Tensor:
+        pixels_BCHW = ((crops_BCHW.float() - 127) / 128).contiguous(memory_format=torch.channels_last)
+        return self.reading(self.norm(self.statistics(pixels_BCHW))).squeeze(1)
 
 
 class CropBatches(Dataset[tuple[Tensor, Tensor]]):
@@ -113,43 +125,30 @@ def margin_loss(predicted_B: Tensor, scores_B: Tensor, beta: float) -> Tensor:
 def train_trunk(
     rows: Sequence[RatedImage], settings: TrunkSettings, on_step: Callable[[int, float], Any] = lambda done, loss: None
 ) -> LiteBackbone:
-    """A network trained on rated pictures, from the ImageNet weights on, and its reading.
+    """A network trained on rated pictures, from the ImageNet weights on.
 
     `on_step` is told how many steps are done, and the loss of the last.
     """
     torch.manual_seed(settings.seed)
     trunk = imagenet_trunk()
-    trunk.reading = QualityReading()
-    reading = [*trunk.reading.parameters()]
-    network = [weight for name, weight in trunk.named_parameters() if not name.startswith("reading.")]
-    groups = [{"params": network, "pace": 1}, {"params": reading, "pace": 10}]
+    model = QualityReading(trunk)
+    head = [*model.norm.parameters(), *model.reading.parameters()]
+    groups = [{"params": [*model.statistics.parameters()], "pace": 1}, {"params": head, "pace": 10}]
     optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    average = AveragedModel(trunk, multi_avg_fn=get_ema_multi_avg_fn(settings.average))
     batches = DataLoader(CropBatches(rows, settings), batch_size=None, num_workers=settings.workers)
     for step, (crops_BCHW, scores_B) in enumerate(batches):
         for group in optimizer.param_groups:
             group["lr"] = settings.rate(step) * group["pace"]
-        loss = margin_loss(read(trunk, crops_BCHW), scores_B, settings.beta)
+        loss = margin_loss(model(crops_BCHW), scores_B, settings.beta)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        average.update_parameters(trunk)
         on_step(step + 1, loss.item())
-    trunk.load_state_dict(average.module.state_dict())
     return trunk
 
 
-def read(trunk: LiteBackbone, crops_BCHW: Tensor) -> Tensor:
-    """The scores (B,) that a network's reading gives crops (B, 3, H, W) of pixels 0..255, with gradients."""
-    assert trunk.reading is not None, "it was trained with one"
-    return trunk.reading(trunk(normalised(crops_BCHW).contiguous(memory_format=torch.channels_last)))
-
-
 def blended(trunk: LiteBackbone, share: float) -> LiteBackbone:
-    """The ImageNet network with `share` of the way to another's weights (Wortsman et al., WiSE-FT, CVPR 2022).
-
-    It has no reading: the other's was fitted to other features.
-    """
+    """The ImageNet network with `share` of the way to another's weights (Wortsman et al., WiSE-FT, CVPR 2022)."""
     mixed, end = imagenet_trunk(), trunk.state_dict()
     mixed.load_state_dict({name: torch.lerp(start, end[name], share) for name, start in mixed.state_dict().items()})
     return mixed

@@ -11,7 +11,6 @@ from mriqa.embedded.eye import TILES, smooth_strip, strip, tiles
 from mriqa.embedded.eye_processor import EyeImageProcessor
 from mriqa.embedded.lite_network import LiteStatistics, load_trunk, save_trunk
 from mriqa.embedded.lite_tower import LiteTower, LiteTowerConfig, imagenet_trunk
-from mriqa.embedded.trained_trunk import read
 
 
 def ramp(width: int, height: int) -> Image.Image:
@@ -85,22 +84,6 @@ def test_a_strip_is_its_tiles_below_each_other_and_networks_lie_side_by_side(str
                 torch.testing.assert_close(own, alone.statistics(tile_B3HW), rtol=1e-4, atol=1e-4)
 
 
-def test_a_reading_is_one_channel_more_of_its_network(strips):
-    tower = LiteTower(LiteTowerConfig(grid=2, tile=64, trunks=2, readings=1)).eval()
-    tower.load_imagenet_weights()
-    tower.others[0].reading.linear.weight.data.normal_(generator=torch.Generator().manual_seed(2))
-    network = LiteStatistics(2, tile=64, trunks=2, readings=1).eval()
-    network.load_state_dict(tower.state_dict())
-    with torch.no_grad():
-        found = tower.statistics(strips)
-        assert found.shape == (2, 545, 6, 2) and (network(strips) == found).all()
-        for place, tile_B3HW in enumerate(strips.split(64, dim=2)):
-            scores_B = read(tower.others[0], tile_B3HW)
-            cells_B22 = found[:, 544, 2 * place : 2 * place + 2]
-            torch.testing.assert_close(cells_B22, scores_B[:, None, None].expand(-1, 2, 2), rtol=1e-4, atol=1e-4)
-        assert [alone.statistics(strips).shape[1] for alone in tower.one_by_one()] == [272, 273]
-
-
 def test_the_network_alone_gives_what_the_tower_gives(strips):
     tower = LiteTower(LiteTowerConfig(grid=2, tile=64, trunks=2)).eval()
     tower.load_imagenet_weights()
@@ -120,5 +103,4 @@ def test_a_network_comes_back_from_its_file(tmp_path):
     trunk = imagenet_trunk()
     save_trunk(trunk, tmp_path / "trunk.safetensors")
     loaded = load_trunk(tmp_path / "trunk.safetensors")
-    assert loaded.reading is None
     assert all((tensor == loaded.state_dict()[name]).all() for name, tensor in trunk.state_dict().items())
