@@ -3,9 +3,9 @@
     python recipes/demo.py
     python recipes/demo.py --photos FOLDER        # your own photographs instead of those inside the wheels
 
-Builds a small broad data set (docs/broad_set.md) and the embedded model, warms the model up on (image, answer) pairs
-(configs/tiny_sft.yaml), trains it by MR-GRPO (configs/tiny.yaml), and scores the test pictures, whose contents neither
-training nor validation has seen. With --distortions it trains on pictures of those distortions alone.
+Builds the embedded data set and model, warms the model up on (image, answer) pairs (configs/tiny_sft.yaml), trains it
+by MR-GRPO (configs/tiny.yaml), and scores the test pictures, whose contents neither training nor validation has seen.
+With --broad the data are a small broad set (docs/broad_set.md), and the model is no judge of five distortions alone.
 Writes results.json, scatter.png, training_curve.png, predictions.jsonl and model/, for `mriqa score --model`. A second
 run reuses what is finished; --fresh starts again.
 """
@@ -28,12 +28,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=Path("outputs/demo"), help="folder to write to")
     parser.add_argument("--photos", type=Path, help="folder of photographs to use instead of the built-in contents")
+    parser.add_argument("--train_images", type=int, help="pictures to train on (default 1600; 1000 with --broad)")
     parser.add_argument(
-        "--train_images", type=int, help="pictures to train on (default 1000, or 1600 with --distortions)"
+        "--distortions", nargs="+", metavar="NAME", help="distortions to train on, e.g. jpeg jpeg2000 (default: five)"
     )
-    parser.add_argument(
-        "--distortions", nargs="+", metavar="NAME", help="train on these alone, e.g. jpeg jpeg2000 (default: broad set)"
-    )
+    parser.add_argument("--broad", action="store_true", help="train on a small broad set: 61 damages of 16 kinds")
     parser.add_argument(
         "--warm_start_steps", type=int, help="length of the warm start (default: as configs/tiny_sft.yaml)"
     )
@@ -74,10 +73,8 @@ def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     common = ["--embedded_dir", str(prepared_dir), "--seed", str(arguments.seed)]
     common += ["--photos", str(arguments.photos)] if arguments.photos else []
     common += ["--embedded_images", str(arguments.train_images)] if arguments.train_images else []
-    if arguments.distortions:
-        common += ["--embedded_set", LABELLED, "--embedded_distortions", *arguments.distortions]
-    else:
-        common += ["--embedded_set", BROAD]
+    common += ["--embedded_set", BROAD if arguments.broad else LABELLED]
+    common += ["--embedded_distortions", *arguments.distortions] if arguments.distortions else []
     if not (warm_dir / MODEL_DIR).is_dir():
         steps = ["--max_steps", str(arguments.warm_start_steps)] if arguments.warm_start_steps else []
         warm_options = ["--config", str(CONFIGS / "tiny_sft.yaml"), "--output_dir", str(warm_dir), *common, *steps]
@@ -92,10 +89,10 @@ def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     # Evaluate on contents that nobody has seen.
     rows = read_manifest(prepared_dir / "data" / "test.jsonl", check_images=False)
     mos = [row.mos for row in rows]
-    if arguments.distortions:
-        kinds = [row.id.split("-")[-2] for row in rows]
-    else:
+    if arguments.broad:
         kinds = [details.kind for details in read_details(prepared_dir / "data" / "test.jsonl").values()]
+    else:
+        kinds = [row.id.split("-")[-2] for row in rows]
     predictions = {
         "warm_start": scores_of(warm_dir / MODEL_DIR, prepared_dir, rows),
         "mr_grpo": scores_of(model_dir, prepared_dir, rows),
