@@ -27,6 +27,7 @@ from mriqa.embedded.contents import (
     EmbeddedDataError,
     folder_photographs,
     procedural_scenes,
+    split_sources,
     wheel_photographs,
 )
 from mriqa.embedded.dataset import DatasetPaths
@@ -119,15 +120,7 @@ def split_contents(settings: BroadSettings) -> dict[str, list[Content]]:
     """Contents to splits, each source in the same shares, at least one each."""
     sources = [folder_photographs(Path(photos), settings.size) for photos in settings.photos]
     sources += [wheel_photographs()] + ([procedural_scenes(settings.scenes, settings.seed)] if settings.scenes else [])
-    rng = np.random.default_rng(settings.seed)
-    splits: dict[str, list[Content]] = {split: [] for split in SPLITS}
-    for contents in sources:
-        order = [contents[i] for i in rng.permutation(len(contents))]
-        held_out = {split: max(1, round(settings.shares[split] * len(order))) for split in ("val", "test")}
-        splits["val"] += order[: held_out["val"]]
-        splits["test"] += order[held_out["val"] : sum(held_out.values())]
-        splits["train"] += order[sum(held_out.values()) :]
-    return splits
+    return split_sources(sources, settings.shares, settings.seed)
 
 
 def _claim(folder: Path, settings: BroadSettings) -> None:

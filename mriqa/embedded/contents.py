@@ -11,7 +11,7 @@ Arrays are (H, W, 3) float32 in [0, 1]; sizes are pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -180,3 +180,18 @@ def _texture(side: int, rng: np.random.Generator) -> np.ndarray:
     phase = np.exp(2j * np.pi * rng.random(amplitude.shape))
     noise = np.fft.irfft2(amplitude * phase, s=(side, side))
     return (noise - noise.mean()) / noise.std()
+
+
+def split_sources(
+    sources: Sequence[Sequence[Content]], shares: Mapping[str, float], seed: int
+) -> dict[str, list[Content]]:
+    """Contents to the splits train, val and test: each source in the same shares, at least one each."""
+    rng = np.random.default_rng(seed)
+    splits: dict[str, list[Content]] = {"train": [], "val": [], "test": []}
+    for contents in sources:
+        order = [contents[i] for i in rng.permutation(len(contents))]
+        held_out = {split: max(1, round(shares[split] * len(order))) for split in ("val", "test")}
+        splits["val"] += order[: held_out["val"]]
+        splits["test"] += order[held_out["val"] : sum(held_out.values())]
+        splits["train"] += order[sum(held_out.values()) :]
+    return splits

@@ -28,6 +28,7 @@ from mriqa.embedded.contents import (
     folder_photographs,
     procedural_scenes,
     random_crop,
+    split_sources,
     wheel_photographs,
 )
 from mriqa.embedded.parallel import map_threads
@@ -135,15 +136,7 @@ def _split_contents(settings: DatasetSettings) -> dict[str, list[Content]]:
         kinds = [folder_photographs(Path(settings.photos), settings.size)]
     else:
         kinds = [wheel_photographs(), procedural_scenes(settings.scenes, settings.seed)]
-    rng = np.random.default_rng(settings.seed)
-    splits: dict[str, list[Content]] = {split: [] for split in SHARES}
-    for contents in kinds:
-        order = [contents[i] for i in rng.permutation(len(contents))]
-        held_out = {split: max(1, round(settings.shares[split] * len(order))) for split in ("val", "test")}
-        splits["val"] += order[: held_out["val"]]
-        splits["test"] += order[held_out["val"] : sum(held_out.values())]
-        splits["train"] += order[sum(held_out.values()) :]
-    return splits
+    return split_sources(kinds, settings.shares, settings.seed)
 
 
 def _plan(contents: list[Content], count: int, settings: DatasetSettings) -> list[_Picture]:
