@@ -7,9 +7,10 @@
 The model has the real configuration and random weights, and Qwen's real vocabulary (pip install --no-deps dashscope).
 Each stage is the command that a user gives, in a process of its own: `mriqa check`; two updates of recipes/mr_grpo.py
 by the LoRA configuration of that model, both on one rollout, since a rollout's first loss is 0 by its making; the
-second of them again, from the checkpoint of the first; and `mriqa score` with the exact readout. Said are the seconds
-and the peak of resident memory of each, and whether the resumed update had the loss of the uninterrupted one; exit code
-1 where it hadn't.
+second of them again, from the checkpoint of the first; and `mriqa score` with the exact readout. Answers are drawn at
+temperature 10: at 1 a random model gives the same one each time, and there is nothing to learn from. Said are the
+seconds and the peak of resident memory of each, and whether the resumed update had the loss of the uninterrupted one;
+exit code 1 where it hadn't, or where the update had no gradient and so compares nothing.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from mriqa.files import write_json
 
 REPOSITORY = Path(__file__).parents[1]
 IMAGES = 4
+TEMPERATURE = 10.0
 EXACT = ("--readout", "expected")
 LOSSES = ("loss", "grad_norm", "reward", "kl")
 
@@ -217,7 +219,8 @@ def measure(folder: Path, size: Size, arguments: argparse.Namespace, vocabulary:
         "train_manifest": manifest, "val_manifest": manifest, "leaks": "allow", "eval_strategy": "no",
         "dtype": arguments.dtype, "max_pixels": arguments.pixels, "vision_cache": folder / "cache",
         "num_generations": 2, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 1, "num_iterations": 2,
-        "constrain_answers": "true", "max_steps": 2, "save_steps": 1, "report_to": "none", "disable_tqdm": "true",
+        "constrain_answers": "true", "temperature": TEMPERATURE, "max_steps": 2, "save_steps": 1, "report_to": "none",
+        "disable_tqdm": "true",
     }  # fmt: skip
     given = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     python, recipe = sys.executable, str(REPOSITORY / "recipes" / "mr_grpo.py")
@@ -238,7 +241,7 @@ def measure(folder: Path, size: Size, arguments: argparse.Namespace, vocabulary:
         "seconds": round(time.monotonic() - began, 1),
         "uninterrupted": uninterrupted,
         "resumed": from_checkpoint,
-        "resumed_equals_uninterrupted": uninterrupted == from_checkpoint,
+        "resumed_equals_uninterrupted": uninterrupted == from_checkpoint and uninterrupted["grad_norm"] > 0,
     }
 
 
