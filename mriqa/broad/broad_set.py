@@ -14,7 +14,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -97,9 +99,8 @@ def build_broad_set(folder: str | Path, settings: BroadSettings | None = None, w
         rng = np.random.default_rng([settings.seed, number])
         pictures = plan_pictures(splits[split], getattr(settings, f"{split}_images"), rng)
         groups = [(content, [p for p in pictures if p.content == content]) for content in splits[split]]
-        parts = map_threads(
-            lambda group: _part(folder, *group, settings), groups, f"{split} pictures", "content", workers
-        )
+        measure = partial(_part, folder, settings, with_anchors=split == "train")
+        parts = map_threads(lambda group: measure(*group), groups, f"{split} pictures", "content", workers)
         rows[split] = [row for part in parts for row in part["pictures"]]
         if split == "train":
             fixed = [anchor for part in parts for anchor in part["anchors"]]
@@ -133,12 +134,15 @@ def _claim(folder: Path, settings: BroadSettings) -> None:
         raise EmbeddedDataError(f"{folder} holds a data set made with other settings; name another folder or delete it")
 
 
-def _part(folder: Path, content: Content, pictures: list[Picture], settings: BroadSettings) -> dict:
+def _part(
+    folder: Path, settings: BroadSettings, content: Content, pictures: list[Picture], with_anchors: bool
+) -> dict[str, Any]:
     """The pictures of one content and what was measured on them, made now or found from an earlier call."""
     path = folder / PARTS / f"{content.name.replace('/', '_')}.json"
     if not path.is_file():
         (folder / IMAGES).mkdir(parents=True, exist_ok=True)
         scene = content.pristine(settings.size)
         made = [make_picture(picture, scene, folder / IMAGES, settings.size, settings.seed) for picture in pictures]
-        write_json({"pictures": made, "anchors": anchors(content, scene, settings.size, settings.seed)}, path)
+        fixed = anchors(content, scene, settings.size, settings.seed) if with_anchors else []
+        write_json({"pictures": made, "anchors": fixed}, path)
     return json.loads(path.read_text(encoding="utf-8"))
