@@ -12,7 +12,7 @@ import torch
 
 from mriqa.answers import load_format
 from mriqa.broad.broad_set import BroadSettings, build_broad_set
-from mriqa.embedded.dataset import DatasetSettings, build_dataset
+from mriqa.embedded.dataset import DatasetPaths, DatasetSettings, build_dataset
 from mriqa.embedded.eye import TILE
 from mriqa.embedded.parallel import map_threads
 from mriqa.embedded.tiny_fastvlm import build_tiny_fastvlm
@@ -75,12 +75,8 @@ def prepare(
             distortions=tuple(distortions or settings.distortions),
         )
     data = build_dataset(folder / "data", settings)
-    model_dir, features = folder / "untrained", folder / FEATURES
-    if not (model_dir / SETTINGS_FILE).is_file():
-        splits = [read_manifest(path, check_images=False) for path in (data.train, data.val, data.test)]
-        views = views_of_size(settings.size)
-        build_standardised(model_dir, features, splits, views=views, seed=settings.seed, image_size=settings.size)
-    return Prepared(model_dir, features, data.train, data.val, data.test)
+    views = views_of_size(settings.size)
+    return _prepared(folder, data, views=views, seed=settings.seed, image_size=settings.size)
 
 
 def prepare_broad(
@@ -110,10 +106,15 @@ def prepare_broad(
         seed=seed,
     )
     data = build_broad_set(folder / "data", settings)
+    return _prepared(folder, data, seed=settings.seed, tile=TILE, grid=TILE_GRID)
+
+
+def _prepared(folder: Path, data: DatasetPaths, **how: Any) -> Prepared:
+    """The paths, once the folder has the untrained model and its features of a data set's pictures."""
     model_dir, features = folder / "untrained", folder / FEATURES
     if not (model_dir / SETTINGS_FILE).is_file():
         splits = [read_manifest(path, check_images=False) for path in (data.train, data.val, data.test)]
-        build_standardised(model_dir, features, splits, seed=settings.seed, tile=TILE, grid=TILE_GRID)
+        build_standardised(model_dir, features, splits, **how)
     return Prepared(model_dir, features, data.train, data.val, data.test)
 
 
