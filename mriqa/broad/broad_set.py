@@ -99,8 +99,8 @@ def build_broad_set(folder: str | Path, settings: BroadSettings | None = None, w
         rng = np.random.default_rng([settings.seed, number])
         pictures = plan_pictures(splits[split], getattr(settings, f"{split}_images"), rng)
         groups = [(content, [p for p in pictures if p.content == content]) for content in splits[split]]
-        measure = partial(_part, folder, settings, with_anchors=split == "train")
-        parts = map_threads(lambda group: measure(*group), groups, f"{split} pictures", "content", workers)
+        made = partial(_part, folder, settings, split == "train")
+        parts = map_threads(made, groups, f"{split} pictures", "content", workers)
         rows[split] = [row for part in parts for row in part["pictures"]]
         if split == "train":
             fixed = [anchor for part in parts for anchor in part["anchors"]]
@@ -135,9 +135,10 @@ def _claim(folder: Path, settings: BroadSettings) -> None:
 
 
 def _part(
-    folder: Path, settings: BroadSettings, content: Content, pictures: list[Picture], with_anchors: bool
+    folder: Path, settings: BroadSettings, with_anchors: bool, group: tuple[Content, list[Picture]]
 ) -> dict[str, Any]:
     """The pictures of one content and what was measured on them, made now or found from an earlier call."""
+    content, pictures = group
     path = folder / PARTS / f"{content.name.replace('/', '_')}.json"
     if not path.is_file():
         (folder / IMAGES).mkdir(parents=True, exist_ok=True)
