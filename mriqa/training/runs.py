@@ -29,7 +29,7 @@ from mriqa.training.vision import TOWER_PATTERN, freeze_vision, set_pixel_budget
 
 if TYPE_CHECKING:
     from peft import LoraConfig
-    from transformers import PreTrainedModel, ProcessorMixin, Trainer
+    from transformers import PreTrainedModel, ProcessorMixin, Trainer, TrainerState
 
 MODEL_DIR = "model"
 CONFIG_FILE = "resolved_config.yaml"
@@ -172,9 +172,25 @@ def close_run(trainer: Any, config: Any, started: float) -> TrainingResult:
     result = TrainingResult(model_dir, list(state.log_history), state.best_metric)
     if trainer.is_world_process_zero():
         write_training_log(folder / LOG_FILE, trainer, time.monotonic() - started)
+        if better_start := start_above_best(state, config.metric_for_best_model):
+            print(f"\n{better_start}")
         print(f"\nThe model is in {model_dir}, the log in {folder / LOG_FILE}.")
         print(f"Score with it: mriqa score IMAGES --model {model_dir}")
     return result
+
+
+def start_above_best(state: TrainerState, metric: str | None) -> str:
+    """A sentence where the model that training started from is better by validation than the best checkpoint, or ""."""
+    metric = (metric or "srcc").removeprefix("eval_")
+    name = f"eval_{metric}"
+    start = next((line[name] for line in state.log_history if line.get("step") == 0 and name in line), None)
+    if start is None or state.best_metric is None or start <= state.best_metric:
+        return ""
+    return (
+        f"Training did not help: validation {metric.upper()} was {start:.3f} before it and "
+        f"{state.best_metric:.3f} at best after it. Keep the model you started from, or train with a lower learning "
+        "rate, a larger comparison set, or from a warm start that states answers by itself."
+    )
 
 
 def write_training_log(path: Path, trainer: Trainer, seconds: float) -> None:
