@@ -226,6 +226,7 @@ def _same_start(arguments: argparse.Namespace) -> tuple[list[RatedImage], Path |
     """
     from sft import warm_start
 
+    from mriqa.embedded.packaged import DEFAULT_MODEL, default_model_folder
     from mriqa.manifest import read_manifest
     from mriqa.training.embedded_runs import fill_in_embedded
     from mriqa.training.runs import uses_embedded
@@ -238,7 +239,8 @@ def _same_start(arguments: argparse.Namespace) -> tuple[list[RatedImage], Path |
         recipe = fill_in_embedded(recipe, warm_start)
     if arguments.test_manifest is None:
         rows = read_manifest(arguments.embedded_dir / "data" / "test.jsonl", check_images=False)
-    return rows, Path(recipe.model) if Path(recipe.model).is_dir() else None
+    start = default_model_folder() if recipe.model == DEFAULT_MODEL else Path(recipe.model)
+    return rows, start if start.is_dir() else None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -250,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     results = compare(arguments)
     trained = {name: measures for name, measures in results.items() if name != WARM_START_ROW}
     start = results.get(WARM_START_ROW)
-    title = f"{len(arguments.seeds)} seeds each, mean ± std"
+    title = f"{len(arguments.seeds)} seeds each, mean ± std" if len(arguments.seeds) > 1 else "One seed each"
     print_table(results, title=title)
     write_markdown(results, arguments.output / "results.md", title=title)
     baseline = {key: values[0] for key, values in start.items()} if start else None

@@ -9,6 +9,7 @@ import compare_rewards
 import pytest
 import yaml
 
+from mriqa.embedded.packaged import default_model_folder
 from mriqa.manifest import read_manifest
 
 
@@ -59,6 +60,14 @@ def test_the_test_manifest_has_the_scale_and_the_root_of_the_recipe(
     options += ["--rewards", "ranking", "--", "--image_root", str(rows[0].image.parent)]
     assert compare_rewards.main(options) == 0
     assert "ranking / 0" in json.loads((tmp_path / "out" / "results.json").read_text())
+    assert "One seed each" in (tmp_path / "out" / "results.md").read_text()
+
+
+def test_the_packaged_model_is_a_warm_start_too(manifest: Path) -> None:
+    (config := manifest.with_name("packaged.yaml")).write_text(f"train_manifest: {manifest}\nnum_generations: 2\n")
+    options = ["--config", str(config), "--test_manifest", str(manifest), "--", "--model", "default"]
+    rows, start = compare_rewards._same_start(compare_rewards.parse_arguments(options))
+    assert len(rows) == 6 and start == default_model_folder()
 
 
 def test_a_failed_run_names_its_log(tmp_path: Path, manifest: Path) -> None:
