@@ -35,6 +35,7 @@ BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY, YELLOW = (
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, YELLOW)
 MARKERS = "osD^vPX"
 INK, FAINT = "#222222", "#8A8A8A"
+NARROWEST = 0.05  # of an axis of correlations: what a thousandth more is should look like a thousandth
 
 PANELS: dict[str, tuple[str, ...]] = {
     "Validation": ("*srcc", "*plcc"),
@@ -211,6 +212,9 @@ def reward_comparison(
         axes.set_ylim(len(results) - 0.5, -0.65)
         axes.set_yticks(range(len(results)), list(results))
         axes.margins(x=0.12)
+        low, high = axes.get_xlim()
+        if (lacking := NARROWEST - (high - low)) > 0:
+            axes.set_xlim(low - lacking / 2, high + lacking / 2)
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         _dress(axes, key.upper(), grid="x")
         axes.tick_params(axis="y", labelsize=10.5, labelleft=column == 1, length=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,21 +12,31 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 Item = TypeVar("Item")
+NOTE_EVERY = 60.0  # seconds between lines where there is no terminal to draw a bar on
 
 
 class Bar:
-    """How far something is; from `progress_bar`."""
+    """How far something is; from `progress_bar`. With `unit` also a line on stderr every minute, for a log."""
 
-    def __init__(self, progress: Progress, task: TaskID) -> None:
-        self._progress, self._task = progress, task
+    def __init__(self, progress: Progress, task: TaskID, unit: str | None = None) -> None:
+        self._progress, self._task, self._unit = progress, task, unit
+        self._due = every(NOTE_EVERY)
 
     def advance(self) -> None:
         """One more is done."""
         self._progress.advance(self._task)
+        self._note()
 
     def move_to(self, completed: int) -> None:
         """So many are done, by whomever."""
         self._progress.update(self._task, completed=completed)
+        self._note()
+
+    def _note(self) -> None:
+        if self._unit is not None and self._due():
+            task = next(task for task in self._progress.tasks if task.id == self._task)
+            done = f"{task.completed:,.0f} of {task.total:,.0f} {self._unit}"
+            print(f"{task.description}: {done}", file=sys.stderr, flush=True)
 
     def describe(self, description: str) -> None:
         """Show another description from now on."""
@@ -38,7 +49,8 @@ def progress_bar(
 ) -> Iterator[Bar]:
     """A bar from `completed` to `total` with speed and time left.
 
-    Nothing is drawn where stderr is no terminal, or where `shown` is False: in all processes of a run but one.
+    Where stderr is no terminal, a line a minute says how far it is. Nothing is shown where `shown` is False: in all
+    processes of a run but one.
     """
     from rich.console import Console
     from rich.progress import (
@@ -68,7 +80,8 @@ def progress_bar(
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, disable=not (shown and console.is_terminal)) as progress:
-        yield Bar(progress, progress.add_task(description, total=total, completed=completed))
+        noted = unit if shown and not console.is_terminal else None
+        yield Bar(progress, progress.add_task(description, total=total, completed=completed), noted)
 
 
 def with_progress(items: Iterable[Item], total: int, description: str = "Scoring") -> Iterator[Item]:

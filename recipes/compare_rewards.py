@@ -39,7 +39,10 @@ from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mriqa.manifest import RatedImage
 
 RECIPE = Path(__file__).with_name("mr_grpo.py")
 REWARDS = {
@@ -52,6 +55,7 @@ REWARDS = {
 EXACT, HEAD = " exact", " + conord"
 CONORD = "conord"
 WARM_START_ROW = "warm start"
+TEST_HELP = "rated images, on the recipe's scale and from its image_root (default: the embedded test set)"
 GENERATIONS, BATCH, COMPARISON = "num_generations", "per_device_train_batch_size", "comparison"
 
 
@@ -71,7 +75,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Options of the comparison; those behind `--` are the recipe's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, required=True, help="YAML for recipes/mr_grpo.py")
-    parser.add_argument("--test_manifest", type=Path, help="rated images (default: the embedded test set)")
+    parser.add_argument("--test_manifest", type=Path, help=TEST_HELP)
     parser.add_argument("--embedded_dir", type=Path, default=Path("outputs/embedded"), help="see recipes/mr_grpo.py")
     parser.add_argument("--photos", type=Path, help="see recipes/mr_grpo.py")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="seeds (default 0 to 4)")
@@ -128,15 +132,15 @@ def compare(arguments: argparse.Namespace) -> dict[str, dict[str, list[float]]]:
             write_json(values, ledger)
             print(f"{name}: " + ", ".join(f"{key} {value:.4f}" for key, value in measures.items()), flush=True)
 
-    test_manifest, warm_start = _same_start(arguments)
+    test_rows, warm_start = _same_start(arguments)
     if WARM_START_ROW not in values and warm_start is not None:
-        record(WARM_START_ROW, evaluate(warm_start, test_manifest, arguments))
+        record(WARM_START_ROW, evaluate(warm_start, test_rows, arguments))
 
     def run(variant: Variant, seed: int) -> None:
         folder = arguments.output / "runs" / f"{re.sub(r'[^a-z0-9]+', '_', variant.name).strip('_')}-{seed}"
         train(variant, seed, folder, arguments)
         with lock:  # one evaluation at a time: they share this process
-            measures = evaluate(folder / "model", test_manifest, arguments)
+            measures = evaluate(folder / "model", test_rows, arguments)
         measures["seconds"] = json.loads((folder / "training_log.json").read_text())["seconds"]
         record(f"{variant.name} / {seed}", measures)
 
@@ -195,14 +199,12 @@ def _recipe_settings(arguments: argparse.Namespace) -> tuple[Any, Any]:
     return mr_grpo.parse_arguments(options + arguments.recipe_options)
 
 
-def evaluate(model: Path, manifest: Path, arguments: argparse.Namespace) -> dict[str, float]:
-    """SRCC and PLCC of a trained model on the test manifest, and the SRCC of its head if it has one."""
+def evaluate(model: Path, rows: Sequence[RatedImage], arguments: argparse.Namespace) -> dict[str, float]:
+    """SRCC and PLCC of a trained model on the test pictures, and the SRCC of its head if it has one."""
     from mriqa.eval.evaluation import evaluate_scores
-    from mriqa.manifest import read_manifest
     from mriqa.scoring import Scorer
     from mriqa.training.embedded_runs import judge
 
-    rows = read_manifest(manifest, check_images=False)
     head = CONORD if (model / CONORD).is_dir() else None
     if arguments.test_manifest is None:
         scores = judge(model, arguments.embedded_dir, rows, head)
@@ -217,18 +219,28 @@ def evaluate(model: Path, manifest: Path, arguments: argparse.Namespace) -> dict
     return {**measures, "head_srcc": evaluate_scores(opinions, mos, resamples=1)["srcc"]}
 
 
-def _same_start(arguments: argparse.Namespace) -> tuple[Path, Path | None]:
-    """The test manifest and the model that every run starts from; the embedded ones are built where asked for."""
+def _same_start(arguments: argparse.Namespace) -> tuple[list[RatedImage], Path | None]:
+    """The test pictures and the model that every run starts from; the embedded ones are built where asked for.
+
+    A test manifest is read first, on the scale and from the folder that the recipe's options name.
+    """
     from sft import warm_start
 
+    from mriqa.embedded.packaged import DEFAULT_MODEL, default_model_folder
+    from mriqa.manifest import read_manifest
     from mriqa.training.embedded_runs import fill_in_embedded
     from mriqa.training.runs import uses_embedded
 
     recipe, _ = _recipe_settings(arguments)
+    if arguments.test_manifest is not None:
+        own = {"image_root": recipe.image_root, "scale": recipe.scale, "on_bad_row": recipe.on_bad_row}
+        rows = read_manifest(arguments.test_manifest, **own)
     if uses_embedded(recipe):
         recipe = fill_in_embedded(recipe, warm_start)
-    test = arguments.test_manifest or arguments.embedded_dir / "data" / "test.jsonl"
-    return test, Path(recipe.model) if Path(recipe.model).is_dir() else None
+    if arguments.test_manifest is None:
+        rows = read_manifest(arguments.embedded_dir / "data" / "test.jsonl", check_images=False)
+    start = default_model_folder() if recipe.model == DEFAULT_MODEL else Path(recipe.model)
+    return rows, start if start.is_dir() else None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -240,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     results = compare(arguments)
     trained = {name: measures for name, measures in results.items() if name != WARM_START_ROW}
     start = results.get(WARM_START_ROW)
-    title = f"{len(arguments.seeds)} seeds each, mean ± std"
+    title = f"{len(arguments.seeds)} seeds each, mean ± std" if len(arguments.seeds) > 1 else "One seed each"
     print_table(results, title=title)
     write_markdown(results, arguments.output / "results.md", title=title)
     baseline = {key: values[0] for key, values in start.items()} if start else None

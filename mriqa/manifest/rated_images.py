@@ -196,7 +196,9 @@ def _reason_against(path: Path) -> str:
 def _bad_rows_error(path: Path, bad: list[BadRow], count: int) -> ManifestError:
     listed = "; ".join(map(str, bad[:5])) + (f"; and {len(bad) - 5} more" if len(bad) > 5 else "")
     verb = "is" if len(bad) == 1 else "are"
-    cure = "correct the manifest, or skip bad rows (on_bad_row='skip', --on-bad-row skip)"
+    cure = "correct the manifest"
+    if len(bad) < count:
+        cure += ", or skip bad rows (on_bad_row='skip', --on-bad-row skip)"
     return ManifestError(f"{len(bad)} of {count} rows {verb} bad in {path}: {listed}; {cure}.", bad)
 
 

@@ -104,7 +104,7 @@ class Layout:
         keys = (self.image_key,) if self.image_key else IMAGE_KEYS
         key, value = _first(row, keys)
         if key is None:
-            raise RowError(f"has no image (none of the keys {', '.join(keys)})")
+            raise RowError(f"has no image (none of the keys {', '.join(keys)}; {_found(row)})")
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
         if not isinstance(value, str) or not value.strip():
@@ -119,7 +119,9 @@ class Layout:
         ) as error:  # over-long names, NUL bytes, circular links
             raise RowError(f"image {shortened(value)} is not a usable path ({error})") from error
         if not inside:
-            raise RowError(f"image {value!r} lies outside the image root {self.root}")
+            raise RowError(
+                f"image {value!r} lies outside the image root {self.root}: --image-root names a folder above it"
+            )
         if not exists:
             raise RowError(f"image {value!r} does not exist in {self.root}")
         return portable_path(Path(os.path.normpath(self.root / value)), self.root), image
@@ -151,7 +153,7 @@ class Layout:
         if key is None and not self.score_key:
             key, value = "conversations", _stated_score(row.get("conversations"))
         if key is None or value is None:
-            raise NoScoreError(f"has no score (none of the keys {', '.join(keys)})")
+            raise NoScoreError(f"has no score (none of the keys {', '.join(keys)}; {_found(row)})")
         return key, _number(key, value)
 
     def _std(self, row: dict[str, Any], score_key: str, scale: Scale) -> float | None:
@@ -181,6 +183,11 @@ def _first(row: dict[str, Any], keys: Iterable[str]) -> tuple[str | None, Any]:
         if value is not None and not (isinstance(value, str) and not value.strip()):
             return key, value
     return None, None
+
+
+def _found(row: dict[str, Any]) -> str:
+    """The keys that a row does have, so that one sees which to rename."""
+    return f"it has {', '.join(map(str, list(row)[:12])) or 'nothing'}"
 
 
 def _text(row: dict[str, Any], keys: Iterable[str]) -> str:

@@ -33,8 +33,8 @@ class RunArguments:
     model: str = field(
         default=EMBEDDED,
         metadata={
-            "help": "Model to train: a folder, a hub name such as Qwen/Qwen3-VL-2B-Instruct, or the word 'embedded' "
-            "for the tiny model that is built here without any download."
+            "help": "Model to train: a folder, a hub name such as Qwen/Qwen3-VL-2B-Instruct, 'default' for the small "
+            "model in the package, or 'embedded' for the tiny one that is built here without any download."
         },
     )
     train_manifest: str = field(

@@ -13,7 +13,7 @@ from accelerate import PartialState
 from mriqa.errors import SettingsError
 from mriqa.frozen.cached_tower import cache_towers
 from mriqa.frozen.store import FeatureStore
-from mriqa.manifest import RatedImage
+from mriqa.manifest import RatedImage, read_manifest
 from mriqa.models import load_scoring_settings, load_vlm
 from mriqa.training.config import EMBEDDED, RunArguments
 from mriqa.training.embedded_preparation import FEATURES, Prepared, prepare, prepare_broad
@@ -33,8 +33,10 @@ def fill_in_embedded(
     """The arguments with real paths. What isn't built yet is built under `embedded_dir`, by the main process.
 
     The embedded model is the untrained one, or with `warm_start` the one that `warm_start(arguments, run_folder)`
-    trains; it is trained once and found again afterwards.
+    trains; it is trained once and found again afterwards. Manifests that are given are read first: building takes
+    minutes, and what they lack should not show only then.
     """
+    _check_manifests(arguments)
     with PartialState().main_process_first():
         prepared = prepare_default(arguments)
     filled = dataclasses.replace(arguments)
@@ -49,6 +51,20 @@ def fill_in_embedded(
         if filled.vision_cache != NO_CACHE:
             filled.vision_cache = str(prepared.features)
     return filled
+
+
+def _check_manifests(arguments: RunArguments) -> None:
+    if getattr(arguments, "mix", None):  # a file of its own make, in the place of the manifest
+        return
+    for manifest in (arguments.train_manifest, arguments.val_manifest):
+        if manifest not in (None, EMBEDDED):
+            read_manifest(
+                manifest,
+                image_root=arguments.image_root,
+                scale=arguments.scale,
+                on_bad_row=arguments.on_bad_row,
+                check_images=False,
+            )
 
 
 def prepare_default(arguments: RunArguments) -> Prepared:

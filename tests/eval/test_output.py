@@ -53,6 +53,14 @@ def test_training_curve_reads_a_log_history(tmp_path):
         plots.training_curve([], tmp_path / "none.png")
 
 
+def test_the_comparison_does_not_blow_up_a_thousandth(tmp_path, monkeypatch):
+    widths = []
+    monkeypatch.setattr(plots, "_save", lambda figure, _: widths.extend(np.ptp(a.get_xlim()) for a in figure.axes))
+    results = {"margin": {"srcc": [0.457], "plcc": [0.42]}, "ranking": {"srcc": [0.458], "plcc": [0.62]}}
+    plots.reward_comparison(results, tmp_path / "c.png")
+    assert widths[0] == pytest.approx(0.05) and widths[1] > 0.2
+
+
 def test_reward_comparison(tmp_path):
     results = {"margin": {"srcc": [0.86, 0.87], "plcc": [0.9, 0.9]}, "ranking": {"srcc": [0.85], "plcc": [0.89]}}
     plots.reward_comparison(results, tmp_path / "c.png", baseline={"srcc": 0.84, "plcc": 0.88})

@@ -16,6 +16,7 @@ from PIL import Image
 from small_calibration import SMALL_CALIBRATION
 
 from mriqa.answers import load_format
+from mriqa.embedded.packaged import default_model_folder
 from mriqa.eval.stability import StabilityError
 from mriqa.hub import CardOptions, HubError, plan_upload, read_run, write_card
 
@@ -101,6 +102,11 @@ def test_the_demo_and_its_warm_start_wherever_they_were_moved_to(tmp_path, tiny)
     assert "supervised warm start → MR-GRPO (reward: margin + format)" in text and "Seeds: 7, then 8" in text
     assert results(card, "test")["spearmanr"] == MEASURES["srcc"]  # the warm start's is in the table only
     assert "test, warm start, for comparison | 30 | 100.0 % | 0.100" in text and "20 pictures of 7 contents" in text
+
+
+def test_a_run_from_the_model_in_the_package_says_so(tmp_path):
+    folder = make_run(tmp_path / "run", default_model_folder(), model="default")
+    assert "* Base model: the small model that comes with `mriqa`, as `default`\n" in card_of(folder)[1]
 
 
 @pytest.mark.parametrize("prompt", ["non_thinking", "thinking"])

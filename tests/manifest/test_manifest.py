@@ -369,3 +369,21 @@ def test_relative_image_paths_survive_a_relative_manifest(tmp_path, monkeypatch)
     write_manifest([RatedImage(image, 3.0, None, "d", "c", "a")], folder / "rows.jsonl")
     assert json.loads((folder / "rows.jsonl").read_text())["image"] == "images/a.png"
     assert read_manifest(folder / "rows.jsonl")[0].image.is_file()
+
+
+def test_columns_of_other_names_are_named(folder):
+    """Whoever brings a table with names of their own sees which to rename, and what skipping would not cure."""
+    with pytest.raises(ManifestError, match=r"image, image_path, img_path; it has filename, quality\)") as raised:
+        read_manifest(write(folder, [{"filename": "a.png", "quality": 3}], "mine.csv"))
+    assert "skip" not in str(raised.value)
+    with pytest.raises(ManifestError, match=r"it has image, quality"):
+        read_manifest(write(folder, [{"image": "a.png", "quality": 3}], "mine.csv"))
+    with pytest.raises(ManifestError, match=r"on-bad-row skip"):
+        read_manifest(write(folder, [{"image": "a.png", "mos": 3}, {"image": "gone.png", "mos": 3}], "mine.csv"))
+
+
+def test_pictures_elsewhere_name_the_option(folder):
+    path = write(folder, [{"image": str(folder.parent / "outside.png"), "mos": 3}], "mine.csv")
+    with pytest.raises(ManifestError, match="--image-root names a folder above"):
+        read_manifest(path)
+    assert len(read_manifest(path, image_root=folder.parent)) == 1

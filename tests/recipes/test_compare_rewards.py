@@ -9,6 +9,9 @@ import compare_rewards
 import pytest
 import yaml
 
+from mriqa.embedded.packaged import default_model_folder
+from mriqa.manifest import read_manifest
+
 
 def test_runs_every_reward_from_one_start_and_resumes(tiny_model: Path, manifest: Path, tmp_path: Path) -> None:
     config = tmp_path / "quick.yaml"
@@ -39,6 +42,32 @@ def test_runs_every_reward_from_one_start_and_resumes(tiny_model: Path, manifest
     before = log.stat().st_mtime_ns
     assert compare_rewards.main([*options, *rewards]) == 0  # nothing is missing, so nothing runs
     assert log.stat().st_mtime_ns == before
+
+
+def test_the_test_manifest_has_the_scale_and_the_root_of_the_recipe(
+    tiny_model: Path, manifest: Path, tmp_path: Path, runs_here: None
+) -> None:
+    rows = read_manifest(manifest)
+    lines = "".join(f"{row.image},{25 * (row.mos - 1)}\n" for row in rows)
+    (own := tmp_path / "own.csv").write_text("image,mos\n" + lines)
+    config = tmp_path / "quick.yaml"
+    config.write_text(
+        f"model: {tiny_model}\ntrain_manifest: {own}\nscale: '0:100'\nnum_generations: 2\n"
+        "per_device_train_batch_size: 8\nmax_completion_length: 4\nmax_steps: 1\neval_strategy: 'no'\n"
+        "save_strategy: 'no'\nload_best_model_at_end: false\nuse_cpu: true\npreflight: off\n"
+    )
+    options = ["--config", str(config), "--test_manifest", str(own), "--output", str(tmp_path / "out"), "--seeds", "0"]
+    options += ["--rewards", "ranking", "--", "--image_root", str(rows[0].image.parent)]
+    assert compare_rewards.main(options) == 0
+    assert "ranking / 0" in json.loads((tmp_path / "out" / "results.json").read_text())
+    assert "One seed each" in (tmp_path / "out" / "results.md").read_text()
+
+
+def test_the_packaged_model_is_a_warm_start_too(manifest: Path) -> None:
+    (config := manifest.with_name("packaged.yaml")).write_text(f"train_manifest: {manifest}\nnum_generations: 2\n")
+    options = ["--config", str(config), "--test_manifest", str(manifest), "--", "--model", "default"]
+    rows, start = compare_rewards._same_start(compare_rewards.parse_arguments(options))
+    assert len(rows) == 6 and start == default_model_folder()
 
 
 def test_a_failed_run_names_its_log(tmp_path: Path, manifest: Path) -> None:

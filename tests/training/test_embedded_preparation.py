@@ -14,7 +14,7 @@ from mriqa.errors import SettingsError
 from mriqa.frozen.cached_tower import cache_towers
 from mriqa.frozen.store import FeatureStore
 from mriqa.images import load_image
-from mriqa.manifest import read_manifest
+from mriqa.manifest import ManifestError, read_manifest
 from mriqa.models import load_scoring_settings, load_vlm
 from mriqa.scoring.prompts import prompt_batch
 from mriqa.training.config import RunArguments
@@ -125,3 +125,12 @@ def test_the_broad_set_takes_the_place_of_the_labelled_one(tmp_path, monkeypatch
 def test_a_set_that_is_none_of_the_two_is_refused(tmp_path, wrong):
     with pytest.raises(SettingsError, match="embedded_"):
         fill_in_embedded(RunArguments(embedded_dir=str(tmp_path), **wrong))
+
+
+@pytest.mark.parametrize("option", ["train_manifest", "val_manifest"])
+def test_a_bad_manifest_is_refused_before_anything_is_built(tmp_path, option):
+    manifest = tmp_path / "mine.csv"
+    manifest.write_text("filename,quality\na.png,3\n")
+    with pytest.raises(ManifestError, match="it has filename, quality"):
+        fill_in_embedded(RunArguments(embedded_dir=str(tmp_path / "embedded"), **{option: str(manifest)}))
+    assert not (tmp_path / "embedded").exists()
