@@ -133,6 +133,7 @@ def _report(
         from mriqa.eval.plots import scatter
 
         scatter(predicted, mos, plot, hue=datasets if len(set(datasets)) > 1 else None)
+        say(f"Wrote {plot}.")
     if plot is not None and measures["n_parsed"] < 2:
         say("No plot: fewer than two images have a score.")
 

@@ -193,7 +193,7 @@ def test_eval_writes_measures_predictions_and_plot(model, photos, manifest, tmp_
         order = np.argsort(np.argsort([row["score"] for row in rows]))
         differences = order - np.array([3, 2, 1, 0])
         assert measures["srcc"] == pytest.approx(1 - 6 * (differences**2).sum() / (4 * 15))  # Spearman, no ties
-        assert "SRCC" in result.stdout
+        assert "SRCC" in result.stdout and "Wrote" in result.stderr and plot.name in result.stderr
         assert Image.open(plot).size > (100, 100)
 
 
