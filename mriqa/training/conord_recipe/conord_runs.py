@@ -35,7 +35,16 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 OPTIONS_FILE, RESULT_FILE = "resolved_config.yaml", "result.json"
-MAY_CHANGE = ("splits", "output_dir", "image_root", "cpu", "workers", "checkpoint_minutes", "keep_models")
+MAY_CHANGE = (
+    "splits",
+    "output_dir",
+    "image_root",
+    "cpu",
+    "workers",
+    "checkpoint_minutes",
+    "keep_models",
+    "test_repeats",
+)
 TEST = "test"
 """The name of the test on a part of the manifest."""
 
