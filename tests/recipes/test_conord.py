@@ -153,8 +153,9 @@ def test_what_it_cost_is_summed_up(noisy, tmp_path, monkeypatch):
 
     results, text = json.loads((out / "results.json").read_text()), (out / "results.md").read_text()
     for seconds, spread, name in (
-        (epochs, results["epoch_seconds"], "training epoch"), (tests, results["test_seconds"]["test"], "test test")
-    ):  # fmt: skip
+        (epochs, results["epoch_seconds"], "training epoch"),
+        (tests, results["test_seconds"]["test"], "predicting test"),
+    ):
         assert math.isclose(spread["mean"], statistics.fmean(seconds)) and spread["times"] == 6
         assert math.isclose(spread["std"], statistics.stdev(seconds))
         assert f"| {name}, s | {spread['mean']:.3f} ± {spread['std']:.3f} | 6 |" in text

@@ -179,7 +179,7 @@ def cost_table(cost: dict[str, Any]) -> str:
     if cost["parameters"]:
         lines.append(f"| millions of parameters | {cost['parameters'] / 1e6:.1f} | |")
     timed = {"training epoch": cost["epoch_seconds"]}
-    timed |= {f"test {name}": spread for name, spread in cost["test_seconds"].items()}
+    timed |= {f"predicting {name}": spread for name, spread in cost["test_seconds"].items()}
     for name, spread in timed.items():
         if spread:
             deviation = "" if spread["std"] is None else f" ± {spread['std']:.3f}"
