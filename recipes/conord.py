@@ -13,8 +13,8 @@ and --fold_key test every picture once. Every option can stand in the YAML file 
 overrides it. docs/reproduce.md has the command of each table and figure of the paper.
 
 The run writes to output_dir: split-NN/model/ (for `mriqa score` and `mriqa.conord.ConOrdModel.load`),
-split-NN/result.json with every prediction, results.json and results.md with the medians. Run again with the same
-options, it goes on where it stopped.
+split-NN/result.json with every prediction, results.json and results.md with the medians and with what it cost: seconds
+of an epoch and of a test, parameters. Run again with the same options, it goes on where it stopped.
 
 Legend: N items, B batch, P draws of each, V views of a draw, F features, D embedding width.
 """
@@ -108,7 +108,8 @@ def train_split(seed: int, model: ConOrdModel, views: Dataset[list[View]], run: 
     if options.keep_models and not model_dir.exists():
         model.save(model_dir)
     about = {"train_items": len(train_N), "points_seconds": seconds, "seconds": round(time.monotonic() - started, 1)}
-    write_result(run, seed, results, {**about, "history": history})
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    write_result(run, seed, results, {**about, "parameters": parameters, "history": history})
     checkpoint.unlink(missing_ok=True)
 
 
@@ -133,19 +134,24 @@ def reference_points(
 def test_split(
     name: str, test_N: Tensor, model: ConOrdModel, views: Dataset[list[View]], run: ConOrdRun
 ) -> dict[str, Any]:
-    """What the trained model makes of a test, and of its corrupted pictures."""
+    """What the trained model makes of a test, and of its corrupted pictures, and how long a test takes (Table 22)."""
     places = test_N.tolist()
 
     def predicted(views: Dataset[list[View]], places: Sequence[int], label: str) -> Tensor:
         return model.ranks(compute_in_batches(model.embed, views, places, run, label), run.options.k).double()
 
+    ranks_N, files, seconds = predicted(views, places, "Test"), ViewDataset(model, run.rows), []
+    for _ in range(run.options.test_repeats):
+        started = time.perf_counter()
+        predicted(files, places, "Test, timed")
+        seconds.append(time.perf_counter() - started)
     corrupted = {}
     for corruption in run.options.corruption_names:
         for level in range(1, LEVELS + 1):
             rows = [run.rows[place] for place in places]
             after = CorruptedViewDataset(rows, model.views, corruption, level, run.options.seed)
             corrupted[corruption, level] = predicted(after, range(len(rows)), f"{corruption} {level}")
-    return result_of_test(run, name, test_N, predicted(views, places, "Test"), corrupted)
+    return result_of_test(run, name, test_N, ranks_N, corrupted, seconds)
 
 
 def fit(
@@ -156,7 +162,7 @@ def fit(
     checkpoint: Path,
     run: ConOrdRun,
 ) -> list[dict[str, float]]:
-    """Train an objective, from its checkpoint if there is one; the mean loss and the last learning rate of each epoch.
+    """Train an objective, from its checkpoint if there is one; mean loss, last rate and seconds of each epoch.
 
     Arguments:
         objective: what to train, on the accelerator's device.
@@ -178,6 +184,7 @@ def fit(
     title, shown = f"Split {settings.seed}", accelerator.is_main_process
     with progress_bar(settings.epochs, len(history), title, unit="epochs", shown=shown) as bar:
         for epoch in range(len(history), settings.epochs):
+            started = time.perf_counter()
             torch.manual_seed(combined_seed(settings.seed, epoch, accelerator.process_index))  # dropout
             objective.train()
             batches = list(epoch_batches(len(ranks_N), settings, epoch))
@@ -194,7 +201,8 @@ def fit(
                 accelerator.backward(loss)
                 optimizer.step()
                 losses.append(loss.item())
-            history.append({"loss": sum(losses) / len(losses), "learning_rate": optimizer.param_groups[0]["lr"]})
+            rate, seconds = optimizer.param_groups[0]["lr"], time.perf_counter() - started
+            history.append({"loss": sum(losses) / len(losses), "learning_rate": rate, "seconds": seconds})
             if epoch + 1 < settings.epochs and accelerator.is_main_process and checkpoint_due():
                 save_checkpoint(checkpoint, objective, optimizer, history)
             bar.advance()

@@ -14,11 +14,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from accelerate import Accelerator
 from torch import Tensor
 
@@ -29,19 +28,8 @@ from mriqa.errors import SettingsError
 from mriqa.eval.head_plots import heat_map_grid
 from mriqa.files import write_json
 from mriqa.images import load_image
-from mriqa.training.conord_recipe.conord_options import ConOrdOptions
-from mriqa.training.conord_recipe.conord_runs import OPTIONS_FILE, ConOrdRun, read_run
+from mriqa.training.conord_recipe.conord_runs import ConOrdRun, read_options, read_run
 from mriqa.training.launching import exit_code
-
-
-def run_of(folder: Path) -> ConOrdRun:
-    """The data of a run of recipes/conord.py. Raises SettingsError where there is none, and what reading raises."""
-    path = folder / OPTIONS_FILE
-    if not path.is_file():
-        raise SettingsError(f"{folder} holds no run of recipes/conord.py ({OPTIONS_FILE} is missing).")
-    written = yaml.safe_load(path.read_text(encoding="utf-8"))
-    known = {option.name for option in fields(ConOrdOptions)}
-    return read_run(ConOrdOptions(**{name: value for name, value in written.items() if name in known}), Accelerator())
 
 
 def examples_of(run: ConOrdRun, test_N: Tensor, count: int) -> list[int]:
@@ -53,7 +41,7 @@ def examples_of(run: ConOrdRun, test_N: Tensor, count: int) -> list[int]:
 
 def draw(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Draw the figure; what gradcam.json holds. Raises a UserError for a run or a model that won't do."""
-    run = run_of(arguments.run)
+    run = read_run(read_options(arguments.run), Accelerator())
     seed = run.options.seed if arguments.split is None else arguments.split
     folder = run.split_folder(seed)
     model = ConOrdModel.load(folder / "model")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from mriqa.conord.crops import CropSettings, as_pixels, crops
@@ -112,6 +113,22 @@ def read_video(
     return frames_N3HW, clips_M3THW
 
 
+def middle_frame(path: str | Path, max_frames: int = MAX_FRAMES, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The frame in the middle of a video, whole, to show what the video is of.
+
+    Raises:
+        VideoError, HeadError: as for `check_video`.
+    """
+    middle = _count_frames(path, max_frames, max_pixels) // 2
+    with _opened(path, max_pixels) as (container, stream):
+        for place, frame in enumerate(_frames(container, stream, max_pixels)):
+            latest = frame
+            if place == middle:
+                break
+        image: Image.Image = latest.to_image()
+    return image
+
+
 def _decode(
     path: str | Path, wanted: dict[int, list[CropSettings]], max_pixels: int
 ) -> dict[tuple[int, CropSettings], Tensor]:
@@ -131,18 +148,25 @@ def _decode(
             pixels[place, crop] = as_pixels(crops(image, crop)[0])
 
     with _opened(path, max_pixels) as (container, stream):
-        for place, latest in enumerate(container.decode(stream)):
-            if latest.width * latest.height > max_pixels:
-                raise VideoError(f"has a frame of {latest.width} × {latest.height} pixels, more than {max_pixels:,}.")
+        for place, latest in enumerate(_frames(container, stream, max_pixels)):
             if place == places[0]:
                 keep(latest)
             if not places:
                 return pixels
-        if latest is None:
-            raise VideoError("holds no frame that can be decoded.")
         while places:
             keep(latest)
     return pixels
+
+
+def _frames(container: Any, stream: Any, max_pixels: int) -> Iterator[Any]:
+    """The frames of an open video, at least one. VideoError where there is none, or one is too large."""
+    frame = None
+    for frame in container.decode(stream):
+        if frame.width * frame.height > max_pixels:
+            raise VideoError(f"has a frame of {frame.width} × {frame.height} pixels, more than {max_pixels:,}.")
+        yield frame
+    if frame is None:
+        raise VideoError("holds no frame that can be decoded.")
 
 
 def _count_frames(path: str | Path, max_frames: int, max_pixels: int) -> int:

@@ -10,7 +10,7 @@ from PIL import Image
 from mriqa.conord import ConOrdModel
 from mriqa.conord.crops import CropSettings
 from mriqa.conord.model import MotionSettings
-from mriqa.conord.video_frames import VideoError, VideoSettings, check_video, read_video
+from mriqa.conord.video_frames import VideoError, VideoSettings, check_video, middle_frame, read_video
 from mriqa.conord.video_motion import ClipTransformer, FastPathway, MotionEncoder
 from mriqa.heads import RankIndex
 
@@ -50,6 +50,13 @@ def test_frames_and_clips_come_from_even_places(tmp_path):
     expected = levels[torch.tensor([[4, 5, 6, 7], [12, 13, 14, 15]])].float()  # middles of halves of the 17 starts
     torch.testing.assert_close(levels_of(clips_MTCHW), expected, rtol=0, atol=3)
     assert frames.float().std(dim=(2, 3)).max() < 3  # the middle 16 columns of 48 hold no black
+
+
+@pytest.mark.parametrize(("count", "middle"), [(1, 0), (2, 1), (5, 2), (20, 10)])
+def test_the_middle_frame_is_whole(tmp_path, count, middle):
+    frame = middle_frame(write_video(tmp_path / "a.mkv", [20 + 10 * place for place in range(count)]))
+    assert frame.size == (48, 32) and frame.getpixel((5, 8))[0] < 5  # the black third too
+    assert abs(frame.getpixel((24, 8))[0] - (20 + 10 * middle)) <= 3
 
 
 def test_a_short_video_repeats_its_last_frame(tmp_path):

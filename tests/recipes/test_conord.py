@@ -62,6 +62,11 @@ def result_of(folder, test="test", split=0):
     return json.loads((folder / f"split-{split:02d}" / "result.json").read_text())["tests"][test]
 
 
+def untimed(history):
+    """The epochs of a history without their seconds, which no two runs share."""
+    return [{name: value for name, value in epoch.items() if name != "seconds"} for epoch in history]
+
+
 def test_it_learns_ages_and_what_it_saves_predicts_them(noisy, tmp_path):
     out = tmp_path / "ages"
     options = ["--manifest", noisy, "--score_key", "age", "--scale", "0:116", "--output_dir", out, *QUICK]
@@ -92,11 +97,12 @@ def test_a_killed_run_goes_on_to_the_same_end(noisy, tmp_path, monkeypatch):
     options = ["--manifest", noisy, *QUICK, "--splits", 2, "--epochs", 3, "--weighting", "X", "--output_dir"]
     assert run(*options, tmp_path / "whole") == 0
 
-    save, epochs = conord.save_checkpoint, []
+    save, epochs, kept = conord.save_checkpoint, [], []
 
     def killed(path, objective, optimizer, history):
         save(path, objective, optimizer, history)
         epochs.append(len(history))
+        kept[:] = history
         if len(epochs) == 4:  # after the second epoch of the second split; there is no checkpoint after the third
             raise KeyboardInterrupt
 
@@ -116,11 +122,51 @@ def test_a_killed_run_goes_on_to_the_same_end(noisy, tmp_path, monkeypatch):
         whole, again = (
             json.loads((tmp_path / name / split / "result.json").read_text()) for name in ("whole", "killed")
         )
-        assert whole["tests"] == again["tests"] and whole["history"] == again["history"]
+        assert whole["tests"] == again["tests"] and untimed(whole["history"]) == untimed(again["history"])
+    assert again["history"][:2] == kept  # the seconds of the epochs before it was killed too
 
     (tmp_path / "killed" / "split-01" / "result.json").unlink()
     (tmp_path / "killed" / "split-01" / "checkpoint.safetensors").write_bytes(b"half")
     assert run(*options, tmp_path / "killed") == 2
+
+
+def test_what_it_cost_is_summed_up(noisy, tmp_path, monkeypatch):
+    from mriqa.conord import ranked_sets
+
+    opened, load = [], ranked_sets.load_views
+    monkeypatch.setattr(
+        ranked_sets, "load_views", lambda path, *others: opened.append(path.name) or load(path, *others)
+    )
+    out = tmp_path / "out"
+    options = ["--manifest", noisy, *QUICK, "--frozen", "true", "--splits", 2, "--epochs", 3, "--output_dir", out]
+    assert run(*options, "--test_repeats", 3) == 0
+    splits = [json.loads((out / f"split-0{split}" / "result.json").read_text()) for split in (0, 1)]
+    tested = [row["id"] for split in splits for row in split["tests"]["test"]["predictions"]]
+    assert sorted(opened[40:]) == sorted(3 * tested)  # features were computed once, and each timed test reads its files
+    epochs = [epoch["seconds"] for split in splits for epoch in split["history"]]
+    tests = [seconds for split in splits for seconds in split["tests"]["test"]["test_seconds"]]
+    assert len(epochs) == len(tests) == 6 and min(epochs + tests) > 0
+    assert math.isclose(splits[1]["epoch_seconds"], statistics.fmean(epochs[3:]))
+    weights = load_file(out / "split-00" / "model" / "model.safetensors")
+    parameters = dict(ConOrdModel.load(out / "split-00" / "model").named_parameters())
+    assert splits[0]["parameters"] == sum(weights[name].numel() for name in parameters) > 16 * 512
+
+    results, text = json.loads((out / "results.json").read_text()), (out / "results.md").read_text()
+    for seconds, spread, name in (
+        (epochs, results["epoch_seconds"], "training epoch"),
+        (tests, results["test_seconds"]["test"], "predicting test"),
+    ):
+        assert math.isclose(spread["mean"], statistics.fmean(seconds)) and spread["times"] == 6
+        assert math.isclose(spread["std"], statistics.stdev(seconds))
+        assert f"| {name}, s | {spread['mean']:.3f} ± {spread['std']:.3f} | 6 |" in text
+    assert results["parameters"] == splits[0]["parameters"]
+    assert f"| millions of parameters | {results['parameters'] / 1e6:.1f} | |" in text
+
+
+def test_the_default_network_is_as_large_as_the_paper_says():
+    with torch.device("meta"):
+        model = ConOrdModel.build(pretrained=False)
+    assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6) == 86  # Table 25
 
 
 def test_gaze_frozen_and_another_test_set(noisy, tmp_path):
@@ -253,6 +299,7 @@ def test_two_processes_train_as_one(noisy, tmp_path):
     (["--loss", "rnc", "--frozen", "true"], "give --training_views random --crops 3"),
     (["--train_share", 0], "train_share must be a share above 0"),
     (["--folds", 1], "folds must be at least 2"),
+    (["--test_repeats", -1], "test_repeats must be at least 0"),
     (["--folds", 2, "--fold_key", "pitch"], "folds and fold_key are different ways"),
     (["--fold_key", "yaw"], "outside the declared scale 0..999"),
     (["--test_scale", "0:5"], "There are 0 test manifests and 1 scales"),

@@ -24,6 +24,13 @@ SMALL += "--batch_size 8 --learning_rate 1e-3 --workers 0 --cpu true"
 SMALL_VIDEO = "--frames 1 --clips 1 --clip_length 2 --clip_size 32 --fast_depths 1 1 1 1 --fast_stem 2"
 SMALL_FEATURES = "--size 64 --crop 48 --splits 1 --steps 2"
 
+RUNS = {
+    "outputs/conord": "--manifest gaze.jsonl --test_manifest gaze_test.jsonl --distance angular "
+    "--vector pitch=-40:10 yaw=-45:45",
+    "outputs/conord_bid": "--config {root}/recipes/configs/conord/bid.yaml --manifest bid.jsonl",
+}
+"""The runs whose folders other commands name."""
+
 
 def manifests(folder: Path, words: list[str], scale: tuple[float, float], video: bool) -> None:
     """Every manifest the command names: thirty items of fifteen subjects, the noisier the lower their ranks."""
@@ -85,12 +92,18 @@ def test_a_command_runs_through_on_miniature_data(command, tmp_path, monkeypatch
     words = [str(ROOT / word) if word.endswith(".yaml") else word for word in words]
     if recipe.endswith("conord_gradcam.py"):
         pytest.importorskip("pytorch_grad_cam", reason="grad-cam is not installed")
-        bid = ["--config", str(ROOT / "recipes/configs/conord/bid.yaml"), "--manifest", "bid.jsonl"]
-        assert train(bid, tmp_path) == 0
+        assert train(shlex.split(RUNS[words[1]].format(root=ROOT)), tmp_path) == 0
         assert importlib.import_module("conord_gradcam").main(words) == 0
         drawn = json.loads(Path("outputs/conord_bid/split-00/gradcam.json").read_text())
         assert [len(one["neighbours"]) for one in drawn] == [4] * 4
         assert Path("outputs/conord_bid/split-00/gradcam.png").stat().st_size > 10_000
+    elif recipe.endswith("conord_examples.py"):
+        assert train(shlex.split(RUNS[words[1]].format(root=ROOT)), tmp_path) == 0
+        assert importlib.import_module("conord_examples").main(words) == 0
+        drawn = json.loads(Path(words[1], "split-00", "examples.json").read_text())
+        for test, found in drawn.items():
+            assert len(found["success"]) >= 3 and bool(found["failure"]) == (words[-1] != "0")
+            assert Path(words[1], "split-00", f"examples_{test}.png").stat().st_size > 10_000
     elif recipe.endswith("conord_features.py"):
         manifests(tmp_path, words, (1, 5), video=False)
         assert importlib.import_module("conord_features").main([*words, *SMALL_FEATURES.split()]) == 0
@@ -99,7 +112,15 @@ def test_a_command_runs_through_on_miniature_data(command, tmp_path, monkeypatch
     else:
         assert train(words, tmp_path) == 0
         (results,) = Path("outputs").rglob("results.json")
-        tests = json.loads(results.read_text())["tests"]
+        summary = json.loads(results.read_text())
+        tests, repeats = (
+            summary["tests"],
+            int(words[words.index("--test_repeats") + 1]) if "--test_repeats" in words else 0,
+        )
+        assert summary["parameters"] > 0 and summary["epoch_seconds"]["times"] >= 2  # epochs of all splits
+        assert {name: spread["times"] for name, spread in summary["test_seconds"].items()} == (
+            dict.fromkeys(tests, repeats) if repeats else {}
+        )
         named = [Path(word).stem for word in words if word.endswith(".jsonl")][1:]
         assert list(tests) == (named or ["test"])
         assert all(None not in found["median"].values() for found in tests.values() if "srcc" not in found["median"])
@@ -124,11 +145,11 @@ def help_of(recipe: str, capsys: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.parametrize(("option", "tables"), [
-    ("weighting", (1, 7, 14)), ("loss", (5, 15, 18, 20)), ("loss_weight", (6,)), ("center_weight", (6, 13, 15)),
+    ("weighting", (1, 7, 14)), ("loss", (5, 15, 18, 20, 21)), ("loss_weight", (6,)), ("center_weight", (6, 13, 15)),
     ("fold_key", (2,)), ("score_key", (2, 9)), ("crops", (3,)), ("test_manifest", (4,)), ("test_scale", (4,)),
     ("fast_weights", (4,)), ("learning_rate", (8,)), ("batch_size", (8,)), ("vector", (9,)), ("distance", (9,)),
-    ("encoder", (9,)), ("tau", (10,)), ("eps", (11,)), ("k", (12,)), ("points_init", (16, 17)), ("train_share", (18,)),
-    ("corruptions", (19,)), ("splits", (3, 20)),
+    ("encoder", (9, 25)), ("tau", (10,)), ("eps", (11,)), ("k", (12,)), ("points_init", (16, 17)),
+    ("train_share", (18,)), ("corruptions", (19,)), ("splits", (3, 20)), ("test_repeats", (22,)),
 ])  # fmt: skip
 def test_the_help_of_an_option_names_its_tables(option, tables):
     from dataclasses import fields
@@ -149,3 +170,5 @@ def test_the_help_of_the_other_recipes_names_their_figures(capsys):
     assert "Tables 5, 6 and 15" in (features := help_of("conord_features", capsys))
     assert all(figure in features for figure in ("(Fig. 4)", "Fig. 5 and 13", "(Fig. 15)"))
     assert "Fig. 14" in help_of("conord_gradcam", capsys)
+    examples = help_of("conord_examples", capsys)
+    assert "(a) in Fig. 16, 17 and 18 and all of Fig. 8 and 9" in examples and "(b) in Fig. 16, 17 and 18" in examples

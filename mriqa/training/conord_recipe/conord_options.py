@@ -51,7 +51,10 @@ class ConOrdOptions:
 
     encoder: str = field(
         default=CLIP_VIT_B,
-        metadata={"help": "timm:NAME, transformers:NAME or embedded; timm:resnet18 is that of Table 9"},
+        metadata={
+            "help": "timm:NAME, transformers:NAME or embedded; timm:resnet18 is that of Table 9; results.md counts the "
+            "parameters (Table 25)"
+        },
     )
     pretrained: bool = field(default=True, metadata={"help": "published weights; false for random ones"})
     frozen: bool = field(default=False, metadata={"help": "train the projection only; features are computed once"})
@@ -74,7 +77,7 @@ class ConOrdOptions:
     loss: str = field(
         default="conord",
         metadata={
-            "help": "conord, supcon, rnc, mae (eq. 2), ocl, or regression by l1 or mse (Tables 5, 15, 18 to 20, Fig. "
+            "help": "conord, supcon, rnc, mae (eq. 2), ocl, or regression by l1 or mse (Tables 5, 15, 18 to 21, Fig. "
             "6); supcon and rnc see two draws of each picture, in batches as large"
         },
     )
@@ -139,6 +142,11 @@ class ConOrdOptions:
             "help": "test on corrupted pictures too, at five levels (Table 19, Fig. 12): all, or names: "
             + ", ".join(name.removeprefix(PREFIX) for name in IMAGENET_C)
         },
+    )
+
+    test_repeats: int = field(
+        default=0,
+        metadata={"help": "predict each test so often again from its files, and give the seconds it takes (Table 22)"},
     )
 
     frames: int = field(default=8, metadata={"help": "videos: frames for the encoder"})
@@ -244,6 +252,8 @@ def check_tests(options: ConOrdOptions) -> None:
         raise HeadError(f"There are {tests} test manifests and {scales} scales of theirs; give one to each, or none.")
     if scales and options.vector:
         raise HeadError("vector names the scales of all manifests: leave test_scale out.")
+    if options.test_repeats < 0:
+        raise HeadError(f"test_repeats must be at least 0, not {options.test_repeats}.")
     if options.folds is not None and options.folds < 2:
         raise HeadError(f"folds must be at least 2, not {options.folds}.")
     ways = {"test_manifest": tests > 0, "folds": options.folds is not None, "fold_key": options.fold_key is not None}

@@ -22,6 +22,8 @@ MEASURES = ("srcc", "plcc", "mae", "angular_mae")
 
 Measured = dict[str, float]
 """Measures by their names."""
+Spread = dict[str, float | None]
+"""Mean and standard deviation of seconds, and how many times they were taken."""
 UnderCorruption = dict[str, dict[int, Measured]]
 """Measures by corruption and level."""
 
@@ -46,15 +48,21 @@ def measures(predicted: Tensor, ranks: Tensor, distance: str, same_scale: bool =
 
 
 def result_of_test(
-    run: ConOrdRun, name: str, test_N: Tensor, predicted: Tensor, corrupted: dict[tuple[str, int], Tensor]
+    run: ConOrdRun,
+    name: str,
+    test_N: Tensor,
+    predicted: Tensor,
+    corrupted: dict[tuple[str, int], Tensor],
+    seconds: Sequence[float] = (),
 ) -> dict[str, Any]:
-    """A test's measures and predictions, and its measures under each corruption and level.
+    """A test's measures and predictions, its measures under each corruption and level, and how long it took.
 
     Arguments:
         name: of the test.
         test_N: places of its items.
         predicted: their ranks.
         corrupted: their ranks after a corruption at a level.
+        seconds: that the test took, each time that it was timed.
     """
     ranks, distance, same_scale = run.ranks[test_N], run.options.distance, name in run.same_scale
     under: UnderCorruption = {}
@@ -65,6 +73,7 @@ def result_of_test(
         **measures(predicted, ranks, distance, same_scale),
         "items": len(test_N),
         **({"corruptions": under} if under else {}),
+        **({"test_seconds": list(seconds)} if seconds else {}),
         "predictions": [
             {"id": identifier, "rank": rank, "predicted": prediction}
             for identifier, rank, prediction in zip(ids, ranks.tolist(), predicted.tolist(), strict=True)
@@ -77,16 +86,18 @@ def write_result(run: ConOrdRun, seed: int, tests: dict[str, dict[str, Any]], ab
 
     Arguments:
         tests: `result_of_test` of each test.
-        about: what else there is to say of the split.
+        about: what else there is to say of the split, the history of its epochs among it.
     """
-    write_json({"seed": seed, **about, "tests": tests}, run.split_folder(seed) / RESULT_FILE)
+    spread = spread_of(seconds_of_epochs(about))
+    result = {"seed": seed, "epoch_seconds": spread and spread["mean"], **about, "tests": tests}
+    write_json(result, run.split_folder(seed) / RESULT_FILE)
     for name, measured in tests.items():
         shown = [f"{measure.upper()} {measured[measure]:.3f}" for measure in MEASURES if measure in measured]
         print(f"split {seed}, {name}: {', '.join(shown)}")
 
 
 def summarise(run: ConOrdRun) -> dict[str, Any]:
-    """Write results.json and results.md and print the tables: the median over the splits first."""
+    """Write results.json and results.md and print the tables: the median over the splits first, then the costs."""
     splits = [json.loads((run.split_folder(seed) / RESULT_FILE).read_text(encoding="utf-8")) for seed in run.seeds]
     tests: dict[str, dict[str, Any]] = {}
     for name in splits[0]["tests"]:
@@ -94,9 +105,10 @@ def summarise(run: ConOrdRun) -> dict[str, Any]:
         for one in measured:
             one.pop("predictions")
         tests[name] = {"median": medians(measured), "splits": measured}
-    summary = {"encoder": run.options.encoder, "loss": run.options.loss, "tests": tests}
+    cost = costs(splits)
+    summary = {"encoder": run.options.encoder, "loss": run.options.loss, **cost, "tests": tests}
     write_json(summary, run.folder / "results.json")
-    text = table(tests)
+    text = table(tests) + "\n" + cost_table(cost)
     if run.options.corruptions:
         text += "\n" + corruption_table(tests)
     write_text(text, run.folder / "results.md")
@@ -125,6 +137,53 @@ def table(tests: dict[str, dict[str, Any]]) -> str:
             mean = f"{statistics.fmean(values):.3f}{spread}" if values else "undefined"
             middle = "undefined" if median is None else f"{median:.3f}"
             lines.append(f"| {test} | {name.upper()} | {middle} | {mean} | {len(values)} |")
+    return "\n".join(lines) + "\n"
+
+
+def seconds_of_epochs(split: dict[str, Any]) -> list[float]:
+    """How long each epoch of a split took; an earlier version did not keep it."""
+    return [epoch["seconds"] for epoch in split["history"] if "seconds" in epoch]
+
+
+def spread_of(seconds: Sequence[float]) -> Spread | None:
+    """Mean and standard deviation, None of a single value; None where there are no values."""
+    if not seconds:
+        return None
+    std = statistics.stdev(seconds) if len(seconds) > 1 else None
+    return {"mean": statistics.fmean(seconds), "std": std, "times": len(seconds)}
+
+
+def costs(splits: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What training and testing cost, over all splits: Tables 21, 22 and 25 of the paper.
+
+    Arguments:
+        splits: their result.json.
+
+    Returns:
+        `parameters` of the network, `epoch_seconds` over all epochs, `test_seconds` over all times of each test.
+    """
+    tests = {
+        name: spread_of([time for split in splits for time in split["tests"][name].get("test_seconds", [])])
+        for name in splits[0]["tests"]
+    }
+    return {
+        "parameters": splits[0].get("parameters"),
+        "epoch_seconds": spread_of([time for split in splits for time in seconds_of_epochs(split)]),
+        "test_seconds": {name: spread for name, spread in tests.items() if spread},
+    }
+
+
+def cost_table(cost: dict[str, Any]) -> str:
+    """Markdown of `costs`: millions of parameters, and seconds as mean ± standard deviation."""
+    lines = ["| cost | mean ± std | times |", "|---|---|---|"]
+    if cost["parameters"]:
+        lines.append(f"| millions of parameters | {cost['parameters'] / 1e6:.1f} | |")
+    timed = {"training epoch": cost["epoch_seconds"]}
+    timed |= {f"predicting {name}": spread for name, spread in cost["test_seconds"].items()}
+    for name, spread in timed.items():
+        if spread:
+            deviation = "" if spread["std"] is None else f" ± {spread['std']:.3f}"
+            lines.append(f"| {name}, s | {spread['mean']:.3f}{deviation} | {spread['times']} |")
     return "\n".join(lines) + "\n"
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -24,6 +24,7 @@ from mriqa.conord.fitting import check_training, combined_seed
 from mriqa.conord.ranked_sets import RankedSet, read_folds, read_ranked_set
 from mriqa.conord.video_frames import check_video
 from mriqa.datasets.splits import split_by_content
+from mriqa.errors import SettingsError
 from mriqa.files import write_text
 from mriqa.heads import HeadError
 from mriqa.images import load_image
@@ -35,7 +36,16 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 OPTIONS_FILE, RESULT_FILE = "resolved_config.yaml", "result.json"
-MAY_CHANGE = ("splits", "output_dir", "image_root", "cpu", "workers", "checkpoint_minutes", "keep_models")
+MAY_CHANGE = (
+    "splits",
+    "output_dir",
+    "image_root",
+    "cpu",
+    "workers",
+    "checkpoint_minutes",
+    "keep_models",
+    "test_repeats",
+)
 TEST = "test"
 """The name of the test on a part of the manifest."""
 
@@ -131,6 +141,21 @@ def open_run(options: ConOrdOptions, accelerator: Accelerator) -> ConOrdRun:
     return run
 
 
+def read_options(folder: Path) -> ConOrdOptions:
+    """The options that the run in a folder was started with. SettingsError where there is no run."""
+    path = folder / OPTIONS_FILE
+    if not path.is_file():
+        raise SettingsError(f"{folder} holds no run of recipes/conord.py ({OPTIONS_FILE} is missing).")
+    try:
+        written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        written = None
+    if not isinstance(written, dict) or not written.get("manifest"):
+        raise SettingsError(f"{path} is not what recipes/conord.py writes; restore the file, or train again.")
+    known = {option.name for option in fields(ConOrdOptions)}
+    return ConOrdOptions(**{name: value for name, value in written.items() if name in known})
+
+
 def read_run(options: ConOrdOptions, accelerator: Accelerator) -> ConOrdRun:
     """The data of a run. Raises ManifestError, ImageError and HeadError where it cannot be used."""
     train_set = read_set(options, options.manifest, options.scale)
@@ -191,8 +216,19 @@ def read_set(options: ConOrdOptions, manifest: str, scale: str | None) -> Ranked
         ManifestError, ImageError: the manifest, a row, a picture or a video cannot be used.
         HeadError: an option has an impossible value.
     """
+    ranked = read_rows(options, manifest, scale)
+    open_item: Callable[[Path], object] = check_video if ranked.video else load_image
+    with ThreadPoolExecutor(max(1, options.workers)) as pool:
+        opened = pool.map(open_item, [row.image for row in ranked.rows])
+        for _ in with_progress(opened, len(ranked.rows), "Checking"):
+            pass
+    return ranked
+
+
+def read_rows(options: ConOrdOptions, manifest: str, scale: str | None) -> RankedSet:
+    """A manifest's rows, their pictures and videos unopened. Raises ManifestError and HeadError as `read_set`."""
     try:
-        ranked = read_ranked_set(
+        return read_ranked_set(
             manifest,
             image_root=options.image_root,
             scale=scale,
@@ -204,12 +240,6 @@ def read_set(options: ConOrdOptions, manifest: str, scale: str | None) -> Ranked
         raise
     except ValueError as error:  # an option with an impossible value
         raise HeadError(str(error)) from error
-    open_item: Callable[[Path], object] = check_video if ranked.video else load_image
-    with ThreadPoolExecutor(max(1, options.workers)) as pool:
-        opened = pool.map(open_item, [row.image for row in ranked.rows])
-        for _ in with_progress(opened, len(ranked.rows), "Checking"):
-            pass
-    return ranked
 
 
 def refuse_another_run(folder: Path, resolved: dict[str, Any]) -> None:
