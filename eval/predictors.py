@@ -2,6 +2,7 @@
 
     FOLDER or hub name   a model, by `mriqa.Scorer`; "default" is the one in the package
     READOUT:MODEL        the same with another readout: greedy:FOLDER, sample:FOLDER, expected:FOLDER
+    shamisa:FOLDER       an encoder of recipes/shamisa.py with a saved probe, its predictions not held to 1..5
     brisque, piqe        classic metrics from registry packages (extra `baselines`)
     pyiqa:NAME           any no-reference metric of pyiqa, where the user has it
     csv:FILE             scores that are there already: columns `id` or `image`, and `score`
@@ -25,6 +26,7 @@ from PIL import Image
 
 from mriqa.errors import UserError
 from mriqa.images import ImageError
+from mriqa.views import ViewSettings
 
 if TYPE_CHECKING:
     from mriqa.manifest import RatedImage
@@ -92,6 +94,8 @@ def open_predictors(specs: Sequence[str], load_scorer: LoadScorer) -> list[Predi
             predictor = pyiqa_metric(rest)
         elif separator and kind == "csv":
             predictor = ScoresInFile(Path(rest))
+        elif separator and kind == "shamisa":
+            predictor = ScoredByProbe(rest, load_scorer(rest, None))
         elif separator and kind in READOUT_PREFIXES:
             predictor = ScoredByModel(rest, load_scorer(rest, kind))
             predictor.name = f"{predictor.name} ({kind})"
@@ -134,6 +138,32 @@ class ScoredByModel:
         for score in self.scorer.stream(source(row) for row in rows):
             text = None if score.text is None else score.text[:500]
             yield Prediction(score.score, score.std, score.error, text, score.distribution)
+
+
+class ScoredByProbe:
+    """A pretrained encoder with its probe, whose predictions are taken as they are: at the ends of the scale a scorer
+    calls many pictures equal that the probe does not (gMAD's lowest and highest bins)."""
+
+    def __init__(self, spec: str, scorer: Scorer) -> None:
+        from mriqa.features.probe_backend import ProbeBackend
+
+        if not isinstance(scorer.backend, ProbeBackend):
+            raise PredictorError(f"shamisa:{spec} is no encoder with a saved probe: leave out shamisa:.")
+        if scorer.views != ViewSettings():
+            raise PredictorError("A saved probe looks at pictures in its own way: leave out --resize and --crop.")
+        self.backend, self.name = scorer.backend, Path(spec).name or spec
+        saved = self.backend.saved
+        self.about = {"kind": "probe", "model": spec, "crop": saved.crop, "learned_from": saved.learned_from}
+
+    def predict(self, rows: Sequence[RatedImage], open_picture: OpenPicture) -> Iterator[Prediction]:
+        for row in rows:
+            try:
+                score = float(self.backend.predictions([open_picture(row)])[0])
+            except ImageError as error:
+                yield Prediction(math.nan, error=str(error))
+                continue
+            failed = None if math.isfinite(score) else f"The encoder gives {score} for this picture."
+            yield Prediction(score if failed is None else math.nan, error=failed)
 
 
 class ClassicMetric:

@@ -1,8 +1,12 @@
 """Pretrain a quality encoder on pristine pictures alone, by relation graphs over composed distortions (SHAMISA).
 
+The pretraining of SHAMISA (arXiv 2603.13669, Table IV), its ablations (Tables III and VIII), its sweeps (Table IX,
+Fig. 6), its snapshots (Fig. 5), and correlation, rank and invariance on the way (Fig. 9 to 11).
+
     python recipes/shamisa.py --config recipes/configs/shamisa/paper.yaml --images kadis700k/ref_imgs
     python recipes/shamisa.py --config recipes/configs/shamisa/cpu.yaml --images wheels my_photographs
     python recipes/shamisa.py --config recipes/configs/shamisa/cpu.yaml --images wheels --ablation B1
+    python recipes/shamisa.py --config recipes/configs/shamisa/paper.yaml --images ref_imgs --snapshot_every 5000
     accelerate launch recipes/shamisa.py --config recipes/configs/shamisa/paper.yaml --images ref_imgs --gather true
     torchrun --nproc_per_node 2 recipes/shamisa.py --cpu true --images wheels         # several processes on CPU
 
@@ -11,8 +15,9 @@ ablation (configs/shamisa/ablations.yaml) overrides both. With several processes
 graphs; --gather true takes variance and covariance over all of them.
 
 The run writes to output_dir: model/ (for `mriqa.features` as shamisa:FOLDER), progress.jsonl, progress.png, the
-resolved options, and skipped_images.txt where pictures could not be read. Run again with the same options, it goes on
-where it stopped.
+resolved options, and skipped_images.txt where pictures could not be read; with --snapshot_every also the encoder on the
+way, snapshots/step-NNNNNN, each a folder like model/ (recipes/shamisa_curve.py probes them). Run again with the same
+options, it goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -42,7 +47,8 @@ from mriqa.training.launching import exit_code, parse
 
 ABLATIONS = Path(__file__).parent / "configs" / "shamisa" / "ablations.yaml"
 OPTIONS_FILE, PROGRESS_FILE, PLOT_FILE = "resolved_config.yaml", "progress.jsonl", "progress.png"
-CHECKPOINT_FILE, SKIPPED_FILE, MODEL_FOLDER = "checkpoint.safetensors", "skipped_images.txt", "model"
+CHECKPOINT_FILE, SKIPPED_FILE = "checkpoint.safetensors", "skipped_images.txt"
+MODEL_FOLDER, SNAPSHOTS_FOLDER, SNAPSHOT_NAME = "model", "snapshots", "step-{:06d}"
 MAY_CHANGE = ("output_dir", "images", "cpu", "workers", "checkpoint_minutes")
 
 
@@ -51,6 +57,8 @@ def pretrain(options: PretrainOptions) -> Path:
     options = with_ablation(options)
     plan, layout, tiny_settings = options.plan, options.layout, options.tiny_batch_settings
     objective_settings = options.objective_settings
+    if options.snapshot_every < 0:
+        raise PretrainError(f"snapshot_every must be at least 0, not {options.snapshot_every}.")
     accelerator = Accelerator(cpu=options.cpu, mixed_precision="bf16" if options.bf16 else "no")
     tiny_batches = TinyBatches(find_pictures(options.images), tiny_settings)
     folder = open_folder(options, tiny_batches.pool, accelerator)
@@ -73,10 +81,11 @@ def pretrain(options: PretrainOptions) -> Path:
     def on_step(done: int) -> None:
         if bar is not None:
             bar.move_to(done)
-        if options.save_every and done % options.save_every == 0 and done < plan.steps and accelerator.is_main_process:
-            copy = folder / f"step-{done:07d}"
-            if not copy.exists():
-                save_encoder(encoder, copy, asdict(options), card(options, done))
+        due = options.snapshot_every and done % options.snapshot_every == 0 and done < plan.steps
+        if due and accelerator.is_main_process:
+            snapshot = folder / SNAPSHOTS_FOLDER / SNAPSHOT_NAME.format(done)
+            if not snapshot.exists():  # else the run was killed behind it, and has come by here again
+                save_encoder(encoder, snapshot, asdict(options), card(options, done))
 
     def features_now(done: int) -> dict[str, float] | None:
         if shown is None or not (done % options.diagnose_every == 0 or done in (1, plan.steps)):
@@ -129,9 +138,10 @@ def open_folder(options: PretrainOptions, pool: Sequence[Path], accelerator: Acc
     }
     path = folder / OPTIONS_FILE
     if path.is_file():
-        former = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # An option that was not there yet had the effect of its default.
+        former = {**asdict(PretrainOptions()), **yaml.safe_load(path.read_text(encoding="utf-8"))}
         changed = [name for name in resolved if name not in MAY_CHANGE and former.get(name) != resolved[name]]
-        begun = any((folder / name).exists() for name in (CHECKPOINT_FILE, MODEL_FOLDER))
+        begun = any((folder / name).exists() for name in (CHECKPOINT_FILE, MODEL_FOLDER, SNAPSHOTS_FOLDER))
         if changed and begun:
             was, now = former.get(changed[0]), resolved[changed[0]]
             raise PretrainError(
@@ -141,7 +151,8 @@ def open_folder(options: PretrainOptions, pool: Sequence[Path], accelerator: Acc
         raise PretrainError(f"{folder} holds something else than a run of this recipe; choose another output_dir.")
     accelerator.wait_for_everyone()  # nobody may write before everybody has looked
     if accelerator.is_main_process:
-        remove_half_written(folder)  # a run was killed while it wrote
+        for written in (folder, folder / SNAPSHOTS_FOLDER):
+            remove_half_written(written)  # a run was killed while it wrote
         write_text(yaml.safe_dump(resolved, sort_keys=False), path)
     accelerator.wait_for_everyone()
     return folder

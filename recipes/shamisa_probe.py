@@ -1,4 +1,4 @@
-"""How well do frozen features tell quality? SHAMISA's linear probe (arXiv 2603.13669, Tables I, II and VI).
+"""How well do frozen features tell quality? SHAMISA's linear probe (arXiv 2603.13669, Tables I, II, V and VI).
 
     python recipes/shamisa_probe.py --encoders shamisa:outputs/shamisa/model lite0 --manifests kadid.jsonl csiq.jsonl
     python recipes/shamisa_probe.py --encoders shamisa:outputs/shamisa/model --photos my_photographs \\
@@ -11,7 +11,7 @@ Ridge regression on five crops at full and half size, its penalty out of 100 by 
 content (70/10/20). Table I: median SRCC and PLCC on the test parts. Table II: the probes of one data set on another,
 of which nothing is used but its pictures. Table VI: the same on |features of the reference - features|. Features are
 kept in --cache. Writes results.json and results.md; --save true also writes a probe of all of the first data set into
-the folders of the encoders.
+the folders of the encoders, by which they score pictures, as in `mriqa gmad` (Table VII).
 
 Legend: N pictures, V crops of a picture, F features of a crop.
 """
@@ -52,10 +52,9 @@ MEASURES: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 
 
 @dataclass
-class ProbeOptions:
-    """Options of the probe."""
+class DataOptions:
+    """Options of every probe: the data sets, how their pictures are looked at, and where to write."""
 
-    encoders: list[str] = field(metadata={"help": "Of mriqa.features, such as shamisa:FOLDER, lite0 or timm:NAME."})
     manifests: list[str] = field(default_factory=list, metadata={"help": "Data sets, as FILE or NAME=FILE."})
     photos: str | None = field(
         default=None, metadata={"help": "Photographs to distort and label as one more data set, named distorted."}
@@ -72,21 +71,12 @@ class ProbeOptions:
     limit: list[str] = field(
         default_factory=list, metadata={"help": "Shrink them to this shorter side first, as spaq=512."}
     )
-    references: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Pristine pictures for the full-reference form, as NAME=FOLDER, each named as its content."},
-    )
-    look: str = field(
-        default=TWO_SIZES, metadata={"help": "two_sizes: five crops each; one_size; whole: the encoder's own look."}
-    )
     crop: int = field(default=CROP, metadata={"help": "Side of the crops in pixels."})
     splits: int = field(default=RANDOM_SPLITS, metadata={"help": "How many of the ten splits to use."})
     standardise: bool = field(
         default=False,
         metadata={"help": "Divide features by their deviation first, for encoders without unit features."},
     )
-    cross_on: str = field(default="test", metadata={"help": "Another data set's pictures to test on: test or all."})
-    save: bool = field(default=False, metadata={"help": "Save a probe of the first data set beside the encoders."})
     output: str = field(default="outputs/shamisa_probe", metadata={"help": "Folder to write to."})
     cache: str = field(default="outputs/features", metadata={"help": "Folder of the features."})
     device: str | None = field(default=None, metadata={"help": "Of the encoders (else the accelerator or the CPU)."})
@@ -95,11 +85,32 @@ class ProbeOptions:
     def __post_init__(self) -> None:
         if not self.manifests and self.photos is None:
             raise SettingsError("Name data sets by --manifests, or photographs to make one of by --photos.")
+        if not 1 <= self.splits <= RANDOM_SPLITS:
+            raise SettingsError(f"--splits is a number from 1 to {RANDOM_SPLITS}, not {self.splits}.")
+
+
+@dataclass
+class ProbeOptions(DataOptions):
+    """Options of this recipe: those, and the encoders."""
+
+    encoders: list[str] = field(
+        kw_only=True, metadata={"help": "Of mriqa.features, such as shamisa:FOLDER, lite0 or timm:NAME."}
+    )
+    references: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Pristine pictures for the full-reference form, as NAME=FOLDER, each named as its content."},
+    )
+    look: str = field(
+        default=TWO_SIZES, metadata={"help": "two_sizes: five crops each; one_size; whole: the encoder's own look."}
+    )
+    cross_on: str = field(default="test", metadata={"help": "Another data set's pictures to test on: test or all."})
+    save: bool = field(default=False, metadata={"help": "Save a probe of the first data set beside the encoders."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         for name, value, known in (("look", self.look, LOOKS), ("cross_on", self.cross_on, CROSS_ON)):
             if value not in known:
                 raise SettingsError(f"--{name} is one of {', '.join(known)}, not {value!r}.")
-        if not 1 <= self.splits <= RANDOM_SPLITS:
-            raise SettingsError(f"--splits is a number from 1 to {RANDOM_SPLITS}, not {self.splits}.")
         if self.save and self.standardise:
             raise SettingsError("A probe is saved for features as they are: leave out --standardise or --save.")
         if self.save and (self.look != TWO_SIZES or not all(name.startswith("shamisa:") for name in self.encoders)):

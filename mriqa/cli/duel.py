@@ -30,9 +30,14 @@ def gmad(
 ) -> None:
     """Show pictures that one scorer calls equal and the other as different as can be (gMAD), each defending once.
 
-    [b]Example[/b]
+    The duel of Ma et al. (TPAMI 2020), as SHAMISA's Fig. 2 and Table VII have it (arXiv 2603.13669): ten bins of equal
+    count by the defender, and the attacker's largest gap in the lowest and in the highest.
+
+    [b]Examples[/b]
 
       mriqa gmad waterloo/ --model outputs/a/model --model brisque --out gmad.html
+
+      mriqa gmad waterloo/ --model A=shamisa:outputs/a/model --model B=shamisa:outputs/b/model --out gmad.html
     """
     from mriqa.eval.gmad import gmad_page
     from mriqa.eval.predictors import open_predictors

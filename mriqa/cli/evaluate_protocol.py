@@ -41,7 +41,8 @@ Models = Annotated[
         "-m",
         show_default=False,
         help="Folder of a saved model or adapter, or a hub name. Default: the small model that comes with mriqa. With "
-        "--protocol several, also READOUT:MODEL, brisque, piqe, pyiqa:NAME, csv:FILE, and LABEL=ANY_OF_THESE.",
+        "--protocol several, also READOUT:MODEL, brisque, piqe, pyiqa:NAME, shamisa:FOLDER (a saved "
+        "probe as it is), csv:FILE, and LABEL=ANY_OF_THESE.",
     ),
 ]
 

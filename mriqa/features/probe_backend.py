@@ -17,6 +17,7 @@ from mriqa.features.encoder import FeatureError
 from mriqa.manifest.scales import HIGHEST, LOWEST
 from mriqa.models import ModelError
 from mriqa.pretrain.graphs.layout import PretrainError
+from mriqa.pretrain.probe import FloatArray
 from mriqa.pretrain.saved_probe import SavedProbe, load_probe
 from mriqa.scoring.reading import Reading, ReadoutError
 from mriqa.views import ViewSettings
@@ -38,9 +39,12 @@ class ProbeBackend:
 
     def read(self, pictures: Sequence[Image.Image], seed: int) -> list[Reading | str]:
         """One score per picture, without a spread; `seed` is not used."""
+        return [self._reading(score) for score in self.predictions(pictures)]
+
+    def predictions(self, pictures: Sequence[Image.Image]) -> FloatArray:
+        """What the probe says of each picture (N,), also outside 1..5."""
         before = ViewSettings(size=self.saved.size, limit=self.saved.limit)
-        scores_N = self.saved.probe.scores(self.encoder.rows(pictures, before))
-        return [self._reading(score) for score in scores_N]
+        return self.saved.probe.scores(self.encoder.rows(pictures, before))
 
     def _reading(self, score: float) -> Reading | str:
         if not np.isfinite(score):

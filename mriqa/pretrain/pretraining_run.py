@@ -103,7 +103,9 @@ def run_pretraining(
         plan: how long and how fast.
         accelerator: accelerate's, for several processes and mixed precision.
         checkpoint: a file to go on from where it exists, written with a line of the log where `checkpoint_due()`.
-        on_step, on_log: told, after a step, how many are done, and after a line, the log so far.
+        on_log: told, after a line, the log so far.
+        on_step: told after a step how many are done; a checkpoint of the step comes after it, so that a run that was
+            killed never goes on behind a step that `on_step` has not dealt with.
         diagnose: asked for more to log after every step; None for most.
         on_skipped: told what pictures were left out because they could not be read.
         on_warning: told in a sentence what a person should know.
@@ -133,7 +135,8 @@ def run_pretraining(
         for name, value in found.items():
             sums[name] = sums.get(name, 0) + value.detach()
         more = diagnose(done) or {}
-        if done % plan.log_every == 0 or done == plan.steps or more:
+        logs = bool(done % plan.log_every == 0 or done == plan.steps or more)
+        if logs:
             line = _line(sums, done - logged, objective)
             if not math.isfinite(line["loss"]):
                 raise PretrainError(f"The loss is not finite at step {done}; lower learning_rate, or train in float32.")
@@ -147,9 +150,9 @@ def run_pretraining(
                 on_warning(f"At step {done} the mixture is down to one graph: {top} has the weight {weight:.3f}.")
             if accelerator.is_main_process:
                 on_log(history)
-                if checkpoint and done < plan.steps and checkpoint_due():
-                    _keep(checkpoint, objective, optimizer, done, history)
         on_step(done)
+        if checkpoint and logs and done < plan.steps and accelerator.is_main_process and checkpoint_due():
+            _keep(checkpoint, objective, optimizer, done, history)
     return history
 
 

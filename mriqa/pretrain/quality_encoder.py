@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mriqa.files import replacing
+from mriqa.files import new_folder
 from mriqa.models import ENCODER_FILE
 from mriqa.pretrain.graphs.layout import PretrainError
 
@@ -117,8 +117,7 @@ def save_encoder(encoder: QualityEncoder, folder: str | Path, settings: Mapping[
         raise PretrainError(f"{folder} is there already; save the encoder to another folder.")
     about = {"format": FORMAT, **asdict(encoder.about), "width": encoder.width, "settings": dict(settings)}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in encoder.backbone.state_dict().items()}
-    with replacing(folder) as temporary:
-        temporary.mkdir()
+    with new_folder(folder, sync=True) as temporary:
         save_file(tensors, temporary / WEIGHTS_FILE, {"format": "pt"})
         (temporary / ABOUT_FILE).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         (temporary / CARD_FILE).write_text(card, encoding="utf-8")

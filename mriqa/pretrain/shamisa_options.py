@@ -88,7 +88,9 @@ class PretrainOptions:
     workers: int = field(default=4, metadata={"help": "processes that load ahead"})
     log_every: int = field(default=50, metadata={"help": "steps to a line of the log"})
     diagnose_every: int = field(default=1000, metadata={"help": "steps to a diagnosis of the features; 0 for none"})
-    save_every: int = field(default=0, metadata={"help": "steps to a copy of the encoder on the way; 0 for none"})
+    snapshot_every: int = field(
+        default=0, metadata={"help": "steps to a snapshot of the encoder on the way, as for Fig. 5 (5000); 0 for none"}
+    )
     checkpoint_minutes: float = field(default=5.0, metadata={"help": "least time between checkpoints"})
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> PretrainOptions:

@@ -4,15 +4,23 @@ import json
 import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from small_protocol import no_scorer
 
+from mriqa import Scorer
 from mriqa.eval.predictors import ClassicMetric, PredictorError, open_predictors
+from mriqa.features.crop_features import crop_features, load_crop_encoder
 from mriqa.images import ImageError, load_image
 from mriqa.manifest import RatedImage
+from mriqa.pretrain.probe import RidgeProbe
+from mriqa.pretrain.quality_encoder import build_encoder, save_encoder
+from mriqa.pretrain.saved_probe import SavedProbe, save_probe
+from mriqa.views import ViewSettings
 
 
 def row(path, name="a"):
@@ -76,6 +84,47 @@ def test_missing_things_are_named(tmp_path, monkeypatch):
         monkeypatch.setitem(sys.modules, module, None)
         with pytest.raises(PredictorError, match=cure):
             open_predictors([spec], no_scorer)
+
+
+def test_a_saved_probe_is_read_beyond_the_scale(tmp_path):
+    """The folder as a scorer holds its scores to 1..5; as shamisa:FOLDER they are the probe's."""
+    torch.manual_seed(0)
+    save_encoder(build_encoder("test_resnet"), tmp_path / "model", {"crop": 32}, "")
+    noise = np.random.default_rng(0).integers(0, 255, (40, 48, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.png")
+    Image.fromarray(noise // 2).save(tmp_path / "b.png")
+    (tmp_path / "c.png").write_bytes(b"no picture")
+    pictures = [tmp_path / "a.png", tmp_path / "b.png"]
+    encoder = load_crop_encoder(f"shamisa:{tmp_path / 'model'}", crop=32, device="cpu")
+    features_NVF = crop_features(pictures, encoder)
+    weights_F = np.random.default_rng(1).normal(0, 3, features_NVF.shape[2])
+    save_probe(SavedProbe(RidgeProbe(weights_F, 40.0, 1.0), encoder.key, 32), tmp_path / "model")
+
+    def load(model, readout):
+        return Scorer.from_pretrained(model, device="cpu")
+
+    specs = [str(tmp_path / "model"), f"raw=shamisa:{tmp_path / 'model'}"]
+    held, raw = open_predictors(specs, load)
+    rows = [row(path) for path in (*pictures, tmp_path / "c.png")]
+    wanted = features_NVF.mean(axis=1, dtype=float) @ weights_F + 40.0
+    assert wanted[0] != wanted[1]
+    assert [one.score for one in list(held.predict(rows, open_picture))[:2]] == [5.0, 5.0]
+    *found, broken = raw.predict(rows, open_picture)
+    assert [one.score for one in found] == pytest.approx(wanted, abs=1e-4) and raw.name == "raw"
+    assert math.isnan(broken.score) and "c.png" in broken.error
+
+    def load_cropped(model, readout):
+        scorer = load(model, readout)
+        scorer.views = ViewSettings(crop=32)
+        return scorer
+
+    with pytest.raises(PredictorError, match="leave out --resize and --crop"):
+        open_predictors(specs[1:], load_cropped)
+
+
+def test_a_model_without_a_probe_is_no_shamisa_encoder():
+    with pytest.raises(PredictorError, match="shamisa:default is no encoder with a saved probe"):
+        open_predictors(["shamisa:default"], lambda model, readout: SimpleNamespace(backend=object()))
 
 
 def test_labels_and_names_that_are_taken(tmp_path):

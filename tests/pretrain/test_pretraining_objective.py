@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from mriqa.errors import UserError
+from mriqa.pretrain import quality_encoder
 from mriqa.pretrain.diagnosis import feature_diagnosis
 from mriqa.pretrain.graphs.graph_losses import spread_losses
 from mriqa.pretrain.graphs.layout import Layout, PretrainError
@@ -138,6 +141,16 @@ def test_an_encoder_comes_back_from_its_folder(tmp_path):
     assert settings == {"crop": 32} and (tmp_path / "model" / "README.md").read_text() == "# card\n"
     with pytest.raises(PretrainError, match="there already"):
         save_encoder(encoder, tmp_path / "model", {}, "")
+
+
+def test_an_encoder_that_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(quality_encoder, "save_file", full)
+    with pytest.raises(UserError, match="model cannot be written .No space left on device."):
+        save_encoder(build_encoder("test_resnet"), tmp_path / "model", {}, "")
+    assert not list(tmp_path.iterdir())
 
 
 def test_folders_that_hold_no_encoder_are_refused(tmp_path):

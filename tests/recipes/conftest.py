@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from accelerate.state import AcceleratorState
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -24,6 +26,14 @@ def manifest(rows: list) -> Path:
     path = rows[0].image.parent / "manifest.jsonl"
     write_manifest(rows, path)
     return path
+
+
+@pytest.fixture
+def unshared_accelerator() -> Iterator[None]:
+    """accelerate keeps one precision for the whole process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture

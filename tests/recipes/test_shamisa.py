@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from accelerate.state import AcceleratorState
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -31,12 +30,7 @@ QUICK = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def unshared_accelerator():
-    """accelerate keeps one precision for the whole process."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
+pytestmark = pytest.mark.usefixtures("unshared_accelerator")
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +54,11 @@ def _texts(value) -> list[str]:
     return [str(each) for each in value] if isinstance(value, (list, tuple)) else [str(value)]
 
 
+def snapshots(out: Path) -> list[str]:
+    """Those of a run, hidden names included."""
+    return sorted(path.name for path in (out / "snapshots").iterdir())
+
+
 def run(*given) -> int:
     import shamisa
 
@@ -67,7 +66,7 @@ def run(*given) -> int:
 
 
 def test_a_run_leaves_an_encoder_a_log_and_a_picture(pool, tmp_path, capsys):
-    assert run(*arguments(pool, tmp_path / "out", diagnose_every=3, save_every=4)) == 0
+    assert run(*arguments(pool, tmp_path / "out", diagnose_every=3, snapshot_every=2)) == 0
     lines = [json.loads(line) for line in (tmp_path / "out" / "progress.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     for line in lines:
@@ -77,22 +76,23 @@ def test_a_run_leaves_an_encoder_a_log_and_a_picture(pool, tmp_path, capsys):
     assert lines[-1]["learning_rate"] < lines[0]["learning_rate"] == 0.01
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {
-        "model", "step-0000004", "progress.jsonl", "progress.png", "resolved_config.yaml", "skipped_images.txt",
+        "model", "snapshots", "progress.jsonl", "progress.png", "resolved_config.yaml", "skipped_images.txt",
     }  # fmt: skip
+    assert snapshots(tmp_path / "out") == ["step-000002", "step-000004"]
     assert "3.png" in (tmp_path / "out" / "skipped_images.txt").read_text()
     with Image.open(tmp_path / "out" / "progress.png") as picture:
         assert min(picture.size) > 300
 
     features = extract(sorted(pool.glob("[0-2].png")), load_encoder(f"shamisa:{tmp_path / 'out' / 'model'}"))
     assert features.shape == (3, 2 * 96) and np.isfinite(features).all()
-    assert run(*arguments(pool, tmp_path / "out", diagnose_every=3, save_every=4)) == 0
+    assert run(*arguments(pool, tmp_path / "out", diagnose_every=3, snapshot_every=2)) == 0
     assert "finished already" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_a_run_that_was_killed_ends_with_the_same_weights(optimizer, pool, tmp_path):
     """Killed with SIGKILL at whatever it is doing once a checkpoint is there, twice, then left alone."""
-    changed = {"steps": 30, "workers": 1, "optimizer": optimizer}
+    changed = {"steps": 30, "workers": 1, "optimizer": optimizer, "snapshot_every": 10}
     whole = [sys.executable, str(RECIPE), *arguments(pool, tmp_path / "whole", **changed)]
     cut = [sys.executable, str(RECIPE), *arguments(pool, tmp_path / "cut", **changed)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -111,12 +111,63 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(optimizer, pool, tmp_p
     (tmp_path / "cut" / f".checkpoint.{'0' * 32}.safetensors").write_bytes(b"half a checkpoint")
     for command in (whole, cut):
         subprocess.run(command, env=environment, check=True, capture_output=True)
-    tensors = [load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "cut")]
-    assert set(tensors[0]) == set(tensors[1])
-    assert all((tensors[0][name] == tensors[1][name]).all() for name in tensors[0])
+    for folder in ("snapshots/step-000010", "snapshots/step-000020", "model"):
+        tensors = [load_file(tmp_path / name / folder / "model.safetensors") for name in ("whole", "cut")]
+        assert set(tensors[0]) == set(tensors[1])
+        assert all((tensors[0][name] == tensors[1][name]).all() for name in tensors[0])
     steps = [json.loads(line)["step"] for line in (tmp_path / "cut" / "progress.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 31))
     assert not checkpoint.exists() and not list((tmp_path / "cut").glob(".*"))
+
+
+KILLED_IN_A_SNAPSHOT = """
+import os, signal, sys
+import shamisa
+from mriqa.pretrain import quality_encoder
+
+kept = quality_encoder.save_file
+
+def save_file(tensors, path, *about):
+    kept(tensors, path, *about)
+    if "step-000004" in str(path):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+quality_encoder.save_file = save_file
+shamisa.main(sys.argv[1:])
+"""
+
+
+def test_a_run_killed_in_the_middle_of_a_snapshot_misses_none(pool, tmp_path):
+    """Its weights are written by then, its settings are not; there are checkpoints of every step."""
+    changed = {"steps": 9, "snapshot_every": 2}
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": f"{RECIPE.parent}:{RECIPE.parents[1]}"}
+    command = [sys.executable, "-c", KILLED_IN_A_SNAPSHOT, *arguments(pool, tmp_path / "cut", **changed)]
+    assert subprocess.run(command, env=environment, capture_output=True).returncode == -signal.SIGKILL
+    left, torn = snapshots(tmp_path / "cut")[::-1]
+    assert left == "step-000002" and torn.startswith(".step-000004.")
+    assert (tmp_path / "cut" / "checkpoint.safetensors").is_file()
+
+    assert run(*arguments(pool, tmp_path / "cut", **changed)) == 0
+    assert snapshots(tmp_path / "cut") == [f"step-00000{step}" for step in (2, 4, 6, 8)]
+    for step in (2, 4, 6, 8):
+        encoder = load_encoder(f"shamisa:{tmp_path / 'cut' / 'snapshots' / f'step-00000{step}'}")
+        assert extract([pool / "0.png"], encoder).shape == (1, 2 * 96)
+
+
+def test_snapshots_of_other_settings_are_refused(pool, tmp_path, capsys):
+    """A run that was killed before its first checkpoint leaves snapshots only."""
+    assert run(*arguments(pool, tmp_path / "out", steps=3, snapshot_every=2)) == 0
+    (tmp_path / "out" / "model").rename(tmp_path / "gone")
+    assert run(*arguments(pool, tmp_path / "out", steps=3, snapshot_every=2, seed=5)) == 2
+    assert "another seed (27, not 5)" in capsys.readouterr().err
+
+
+def test_a_run_from_before_an_option_goes_on(pool, tmp_path, capsys):
+    assert run(*arguments(pool, tmp_path / "out", steps=1)) == 0
+    file = tmp_path / "out" / "resolved_config.yaml"
+    file.write_text("".join(line for line in file.open() if not line.startswith("snapshot_every")))
+    assert run(*arguments(pool, tmp_path / "out", steps=1)) == 0
+    assert "finished already" in capsys.readouterr().out
 
 
 def test_two_processes_share_a_step(pool, tmp_path):
@@ -212,6 +263,7 @@ def test_a_collapsing_mixture_is_told_once(pool, tmp_path, capsys):
         ({"graphs": ["rd", "xx"]}, "no graph 'xx'"),
         ({"distort_on": "cloud"}, "workers, device"),
         ({"steps": -1}, "steps must be at least 0"),
+        ({"snapshot_every": -1}, "snapshot_every must be at least 0"),
         ({"optimizer": "adam"}, "did you mean 'adamw'"),
         ({"learning_rate": 1e30, "steps": 4}, "not finite"),
     ],

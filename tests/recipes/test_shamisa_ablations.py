@@ -7,7 +7,6 @@ import statistics
 
 import numpy as np
 import pytest
-from accelerate.state import AcceleratorState
 from PIL import Image
 
 from recipes.shamisa_ablations import main
@@ -19,11 +18,7 @@ QUICK = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def unshared_accelerator():
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
+pytestmark = pytest.mark.usefixtures("unshared_accelerator")
 
 
 @pytest.fixture(scope="module")

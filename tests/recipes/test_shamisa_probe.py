@@ -7,36 +7,17 @@ import json
 import numpy as np
 import pytest
 import torch
+from noisy_contents import make_set
 from PIL import Image
 from sklearn.linear_model import Ridge
 
 from mriqa import Scorer
 from mriqa.eval.metrics import srcc
 from mriqa.features.crop_features import crop_features, load_crop_encoder
-from mriqa.manifest import RatedImage, read_manifest, write_manifest
+from mriqa.manifest import read_manifest
 from mriqa.pretrain.probe import content_splits
 from mriqa.pretrain.quality_encoder import build_encoder, save_encoder
 from recipes.shamisa_probe import main
-
-CONTENTS, EACH = 12, 4
-
-
-def make_set(folder, seed: int, contents: int = CONTENTS):
-    """Noise on gradients, scored by how little of it there is; beside each picture's reference."""
-    rng = np.random.default_rng(seed)
-    (folder / "references").mkdir(parents=True)
-    rows = []
-    for content in range(contents):
-        smooth = Image.fromarray(rng.integers(60, 190, (3, 3, 3), dtype=np.uint8)).resize((56, 48))
-        smooth.save(folder / "references" / f"c{content}.png")
-        for place in range(EACH):
-            spread = rng.uniform(0, 50)
-            pixels = np.asarray(smooth) + rng.normal(0, spread, (48, 56, 3))
-            path = folder / f"{content}-{place}.png"
-            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
-            rows.append(RatedImage(path, 5 - spread / 12.5, None, folder.name, f"c{content}", path.stem))
-    write_manifest(rows, folder / "rated.jsonl")
-    return folder / "rated.jsonl"
 
 
 @pytest.fixture(scope="module")
