@@ -44,6 +44,16 @@ def terminated_in_order() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def told_when_stopped(sentence: str) -> Iterator[None]:
+    """Say a sentence where Ctrl-C or SIGTERM (in `terminated_in_order`) ends what stands in here."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        say(sentence)
+        raise
+
+
 def exit_by_errors(scores: list[Score], out: Path | None) -> None:
     if out is not None:
         say(f"Wrote {out}.")

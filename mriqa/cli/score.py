@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mriqa.cli.exits import plain_errors, say, terminated_in_order
+from mriqa.cli.exits import plain_errors, say, terminated_in_order, told_when_stopped
 from mriqa.cli.options import BackendName, Overwrite, ScorerOptions, takes_scorer
 from mriqa.cli.threshold import Threshold
 from mriqa.scoring.backend_table import BACKENDS, DEFAULT_BACKEND
@@ -177,7 +177,9 @@ def score(
         size = shard_size or max(SHARD_SIZE, BATCHES_PER_SHARD * options.batch_size)
         settings = {**options.settings, "text": text, "map": None if maps is None else str(maps)}
         job = Job.open(out, sources, settings, overwrite=overwrite, allow_urls=allow_urls, shard_size=size)
-        with closing(job), terminated_in_order():  # gives up the shard in work, so that nobody waits for it
+        stopped = f"Stopped. The same command goes on with what {out} lacks."
+        # Closing gives up the shard in work, so that nobody waits for it.
+        with told_when_stopped(stopped), closing(job), terminated_in_order():
             if engine == "ray":
                 outcome = job.run_on(_ray_engine(options, ray_address, workers, tensor_parallel), part)
             else:

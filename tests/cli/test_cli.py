@@ -7,8 +7,10 @@ import errno
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -208,3 +210,21 @@ def test_eval_refuses_bad_rows_or_skips_them(model, photos, manifest, tmp_path):
     assert json.loads(out.read_text())["n"] == 4
     for scale in (["--scale", "made-up"], ["--scale", "mos", "--scale-low", 0], ["--scale-low", 9]):
         assert run("eval", "--manifest", manifest, "--model", model, *scale).exit_code == 2
+
+
+def test_a_stopped_job_says_how_it_goes_on_and_does(model, tmp_path):
+    generator = np.random.default_rng(0)
+    for number in range(40):
+        Image.fromarray(generator.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(tmp_path / f"{number}.png")
+    command = [sys.executable, "-m", "mriqa", "score", str(tmp_path), "--model", str(model), "--device", "cpu"]
+    command += ["--batch-size", "1", "--shard-size", "8", "--out", str(tmp_path / "scores.csv")]
+    done = tmp_path / "scores.csv.work" / "done"
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as job:
+        while job.poll() is None and not (done.is_dir() and any(done.iterdir())):
+            time.sleep(0.01)
+        job.send_signal(signal.SIGTERM)
+        errors = job.communicate()[1]
+    assert job.returncode == 128 + signal.SIGTERM
+    assert f"The same command goes on with what {tmp_path / 'scores.csv'} lacks." in errors
+    assert subprocess.run(command, check=False).returncode == 0
+    assert len(list(csv.DictReader((tmp_path / "scores.csv").open()))) == 40
