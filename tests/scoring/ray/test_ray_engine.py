@@ -177,7 +177,7 @@ def test_a_failing_worker_is_one_sentence(cluster, tmp_path):
         job(tmp_path / "scores.parquet", folder).run_on(engine)
 
 
-def wait_until(happened: Callable[[], bool], seconds: float = 120) -> None:
+def wait_until(happened: Callable[[], bool], seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < deadline
