@@ -229,12 +229,11 @@ def _same_start(arguments: argparse.Namespace) -> tuple[list[RatedImage], Path |
     from mriqa.embedded.packaged import DEFAULT_MODEL, default_model_folder
     from mriqa.manifest import read_manifest
     from mriqa.training.embedded_runs import fill_in_embedded
-    from mriqa.training.runs import uses_embedded
+    from mriqa.training.runs import read_rows, uses_embedded
 
     recipe, _ = _recipe_settings(arguments)
     if arguments.test_manifest is not None:
-        own = {"image_root": recipe.image_root, "scale": recipe.scale, "on_bad_row": recipe.on_bad_row}
-        rows = read_manifest(arguments.test_manifest, **own)
+        rows = read_rows(recipe, arguments.test_manifest)
     if uses_embedded(recipe):
         recipe = fill_in_embedded(recipe, warm_start)
     if arguments.test_manifest is None:

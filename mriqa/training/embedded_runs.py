@@ -13,11 +13,11 @@ from accelerate import PartialState
 from mriqa.errors import SettingsError
 from mriqa.frozen.cached_tower import cache_towers
 from mriqa.frozen.store import FeatureStore
-from mriqa.manifest import RatedImage, read_manifest
+from mriqa.manifest import RatedImage
 from mriqa.models import load_scoring_settings, load_vlm
 from mriqa.training.config import EMBEDDED, RunArguments
 from mriqa.training.embedded_preparation import FEATURES, Prepared, prepare, prepare_broad
-from mriqa.training.runs import MODEL_DIR, NO_CACHE
+from mriqa.training.runs import MODEL_DIR, NO_CACHE, read_rows
 
 if TYPE_CHECKING:
     from mriqa.scoring import Score
@@ -58,13 +58,7 @@ def _check_manifests(arguments: RunArguments) -> None:
         return
     for manifest in (arguments.train_manifest, arguments.val_manifest):
         if manifest not in (None, EMBEDDED):
-            read_manifest(
-                manifest,
-                image_root=arguments.image_root,
-                scale=arguments.scale,
-                on_bad_row=arguments.on_bad_row,
-                check_images=False,
-            )
+            read_rows(arguments, manifest, check_images=False)
 
 
 def prepare_default(arguments: RunArguments) -> Prepared:

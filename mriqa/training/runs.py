@@ -93,9 +93,20 @@ def read_format(arguments: RunArguments) -> AnswerFormat:
 
 def read_images(arguments: RunArguments, path: str, name: str) -> list[RatedImage]:
     """The rated images of manifest `path`, on the 1..5 scale, checked; `name` is the option to blame."""
-    rows = read_manifest(path, image_root=arguments.image_root, scale=arguments.scale, on_bad_row=arguments.on_bad_row)
+    rows = read_rows(arguments, path)
     check_images(rows, name)
     return rows
+
+
+def read_rows(arguments: RunArguments, path: str | Path, check_images: bool = True) -> list[RatedImage]:
+    """The rows of manifest `path` by the scale, the folder of images and the way with bad rows of the arguments."""
+    return read_manifest(
+        path,
+        image_root=arguments.image_root,
+        scale=arguments.scale,
+        on_bad_row=arguments.on_bad_row,
+        check_images=check_images,
+    )
 
 
 def read_validation_images(arguments: RunArguments, config: Any, train_rows: Sequence[RatedImage]) -> list[RatedImage]:
