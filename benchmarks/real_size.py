@@ -8,7 +8,7 @@ The model has the real configuration and random weights, and Qwen's real vocabul
 Each stage is the command that a user gives, in a process of its own: `mriqa check`; two updates of recipes/mr_grpo.py
 by the LoRA configuration of that model, both on one rollout, since a rollout's first loss is 0 by its making; the
 second of them again, from the checkpoint of the first; and `mriqa score` with the exact readout. Answers are drawn at
-temperature 10: at 1 a random model gives the same one each time, and there is nothing to learn from. Said are the
+temperature 10: at the recipe's a random model gave the same one each time, with nothing to learn from. Said are the
 seconds and the peak of resident memory of each, and whether the resumed update had the loss of the uninterrupted one;
 exit code 1 where it hadn't, or where the update had no gradient and so compares nothing.
 """
