@@ -289,11 +289,13 @@ def _card(model_dir: Path, data: Any, settings: Any, choice: dict[str, Any], arg
     from mriqa.scoring.calibrating import COVERAGE_COLUMNS, coverage_rows
     from mriqa.scoring.certainty import Calibration
     from mriqa.training.default_model.default_model_card import (
+        WITH_ORIGINAL,
         describe_candidates,
         describe_looks,
         describe_stage,
         fill_card,
         kinds_of,
+        with_originals,
     )
     from mriqa.training.embedded_preparation import TILE_GRID
 
@@ -313,7 +315,9 @@ def _card(model_dir: Path, data: Any, settings: Any, choice: dict[str, Any], arg
         "stage_warm": describe_stage(choice["stages"][choice["warm"]]),
         "stage_policy": describe_stage(choice["stages"][POLICY]) + ("" if choice["stage"] == POLICY else NOT_TAKEN),
         "candidates": describe_candidates(choice),
-        "labelled": markdown_table(measured["labelled"], ["n", "srcc", "plcc"]),
+        "labelled": markdown_table(
+            with_originals(measured["labelled"], (data.val, data.test)), ["n", "srcc", "plcc", WITH_ORIGINAL]
+        ),
         "kinds_table": markdown_table(measured["kinds"], ["n", "srcc", "plcc"]),
         "evaluations": markdown_table(evaluations, ["n", "srcc", "krcc", "plcc"]) if evaluations else "None yet.\n",
         "looks": describe_looks(arguments.looks),

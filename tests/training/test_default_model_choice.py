@@ -11,7 +11,14 @@ from scipy.stats import spearmanr
 
 from mriqa.embedded.dataset import DatasetPaths
 from mriqa.manifest import RatedImage, read_manifest
-from mriqa.training.default_model.default_model_card import Judged, describe_candidates, kinds_of, without_pristine
+from mriqa.training.default_model.default_model_card import (
+    WITH_ORIGINAL,
+    Judged,
+    describe_candidates,
+    kinds_of,
+    with_originals,
+    without_pristine,
+)
 from mriqa.training.default_model.default_model_choice import by_kind, choose, split_by_kind
 
 
@@ -70,6 +77,24 @@ def test_a_table_has_each_name_and_all_together_but_no_pristine_pictures():
     table = without_pristine(judged).by_name()
     assert list(table) == ["all together", "a", "b"] and table["all together"]["n"] == 10
     assert table["a"]["srcc"] == 1
+
+
+def test_beside_each_labelled_distortion_stands_what_can_be_ranked_with_the_original(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [
+        {"damage": damage, "rated_mos": None if damage == "chain" else float(rng.uniform(1, 5)),
+         "mapped_mos": float(rng.uniform(1, 5))}
+        for damage in ["jpeg", "darken", "chain", "pristine"] * 6
+    ]  # fmt: skip
+    for name, part in (("val", rows[:10]), ("test", rows[10:])):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in part))
+    labelled = {name: {"n": 3, "srcc": 0.5} for name in ("all together", "darken", "jpeg")}
+    table = with_originals(labelled, (tmp_path / "val", tmp_path / "test"))
+    assert list(table) == list(labelled) and table["jpeg"]["n"] == 3
+    for name, damages in (("all together", ("jpeg", "darken")), ("darken", ("darken",)), ("jpeg", ("jpeg",))):
+        own = [row for row in rows if row["damage"] in damages]
+        expected = spearmanr([row["mapped_mos"] for row in own], [row["rated_mos"] for row in own]).statistic
+        assert table[name][WITH_ORIGINAL] == pytest.approx(expected)
 
 
 def test_held_out_kinds_are_named_with_their_damages():

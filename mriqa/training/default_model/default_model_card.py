@@ -27,6 +27,7 @@ from mriqa.manifest import read_manifest
 from mriqa.scoring import Scorer
 
 OF_EACH = 40  # pictures of each labelled distortion
+TOGETHER, WITH_ORIGINAL = "all together", "srcc with the original"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Judged:
             name: evaluate_scores(self.scores[names_N == name], self.labels[names_N == name])
             for name in dict.fromkeys(self.names)
         }
-        together = {"all together": evaluate_scores(self.scores, self.labels)}
+        together = {TOGETHER: evaluate_scores(self.scores, self.labels)}
         return together | dict(sorted(found.items(), key=lambda one: -one[1]["srcc"]))
 
 
@@ -80,6 +81,25 @@ def judge_broad(scorer: Scorer, test_manifest: str | Path) -> Judged:
     scores = scorer.score([row.image for row in rows], progress=True)
     kinds = [details[row.id].kind for row in rows]
     return Judged(kinds, np.array([row.mos for row in rows]), np.array([score.score for score in scores]))
+
+
+def with_originals(
+    labelled: Mapping[str, dict[str, Any]], manifests: Sequence[str | Path]
+) -> dict[str, dict[str, Any]]:
+    """The table of labelled distortions with a column for how well they can be ranked with the original at hand.
+
+    That is what a model without the original is up against: the SRCC of the full-reference map (`mriqa.broad.labels`)
+    with the levels' mean scores on the broad set's pictures of the same distortion, in manifests of contents that the
+    map was not fitted on.
+    """
+    rows = [json.loads(line) for path in manifests for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    rated = [row for row in rows if row["rated_mos"] is not None and row["damage"] != PRISTINE]
+    table = {}
+    for name, measures in labelled.items():
+        own = [row for row in rated if name in (row["damage"], TOGETHER)]
+        mapped_N, rated_N = (np.array([row[key] for row in own]) for key in ("mapped_mos", "rated_mos"))
+        table[name] = measures | {WITH_ORIGINAL: evaluate_scores(mapped_N, rated_N)["srcc"]}
+    return table
 
 
 def describe_candidates(choice: Mapping[str, Any]) -> str:
