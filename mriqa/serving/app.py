@@ -129,6 +129,17 @@ def make_app(scorer: Scorer, limits: Limits | None = None, token: str | None = N
         refusal = Refusal(detail=f"{first.name}: {first.error}", images=answer.images)
         return JSONResponse(refusal.model_dump(), 422)
 
+    @app.get("/")
+    async def what_is_here() -> dict[str, str]:
+        """Where what is, for somebody who opens the address in a browser."""
+        return {
+            "service": f"mriqa {__version__}: image quality from 1 to 5",
+            "POST /score": "image files as the multipart field `images`",
+            "GET /health": "whether images can be scored",
+            "GET /metrics": "for Prometheus",
+            "GET /docs": "the description; /openapi.json for programs",
+        }
+
     @app.get("/health", response_model=Health, responses={503: {"model": Health}})
     async def health() -> JSONResponse:
         """Whether the service works; needs no token."""

@@ -69,6 +69,18 @@ def test_batches_across_requests_score_as_one_by_one(scorer, files):
         assert row["std"] == pytest.approx(score.std, abs=1e-4)
 
 
+def test_the_bare_address_says_what_is_where(scorer):
+    async def run():
+        async with client_of(scorer) as client:
+            told = (await client.get("/")).json()
+            known = (await client.get("/openapi.json")).json()["paths"]
+            return told, known
+
+    told, known = asyncio.run(run())
+    assert {"POST /score", "GET /health", "GET /metrics", "GET /docs"} <= set(told)
+    assert {"/score", "/health", "/metrics"} <= set(known)
+
+
 def test_a_bad_image_spoils_no_other_and_alone_is_a_422(scorer, files):
     async def run():
         async with client_of(scorer) as client:

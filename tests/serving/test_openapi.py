@@ -35,4 +35,4 @@ def test_no_request_breaks_the_service(url, tmp_path):
     command += ["--checks", CHECKS, "--max-examples", "20", "--seed", "1", "--no-color"]
     run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert run.returncode == 0, run.stdout[-4000:]
-    assert re.search(r"Tested: +3\b", run.stdout), run.stdout[-4000:]
+    assert re.search(r"Tested: +4\b", run.stdout), run.stdout[-4000:]
