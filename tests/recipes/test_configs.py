@@ -18,7 +18,8 @@ from mriqa.training.checks import check_rollout_size
 from mriqa.training.config import parse_options, write_resolved_config
 
 CONFIGS = Path(mr_grpo.__file__).parent / "configs"
-GRPO = sorted(path for path in CONFIGS.glob("*.yaml") if "sft" not in path.name and path.stem != "results")
+LISTS = ("results", "default_model_photos")  # no settings of a training
+GRPO = sorted(path for path in CONFIGS.glob("*.yaml") if "sft" not in path.name and path.stem not in LISTS)
 
 
 @pytest.mark.parametrize("path", GRPO, ids=lambda path: path.stem)
