@@ -86,10 +86,10 @@ def test_beside_each_labelled_distortion_stands_what_can_be_ranked_with_the_orig
          "mapped_mos": float(rng.uniform(1, 5))}
         for damage in ["jpeg", "darken", "chain", "pristine"] * 6
     ]  # fmt: skip
-    for name, part in (("val", rows[:10]), ("test", rows[10:])):
+    for name, part in (("val.jsonl", rows[:10]), ("test.jsonl", rows[10:])):
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in part))
     labelled = {name: {"n": 3, "srcc": 0.5} for name in ("all together", "darken", "jpeg")}
-    table = with_originals(labelled, (tmp_path / "val", tmp_path / "test"))
+    table = with_originals(labelled, (tmp_path / "val.jsonl", tmp_path / "test.jsonl"))
     assert list(table) == list(labelled) and table["jpeg"]["n"] == 3
     for name, damages in (("all together", ("jpeg", "darken")), ("darken", ("darken",)), ("jpeg", ("jpeg",))):
         own = [row for row in rows if row["damage"] in damages]

@@ -22,8 +22,10 @@ from mriqa.broad.labels import rated_mos
 from mriqa.broad.pictures import PRISTINE, Picture, spoil
 from mriqa.embedded.contents import Content
 from mriqa.eval.evaluation import evaluate_scores
+from mriqa.eval.metrics import srcc
 from mriqa.eval.report import markdown_table
 from mriqa.manifest import read_manifest
+from mriqa.manifest.formats import read_records
 from mriqa.scoring import Scorer
 
 OF_EACH = 40  # pictures of each labelled distortion
@@ -92,13 +94,13 @@ def with_originals(
     with the levels' mean scores on the broad set's pictures of the same distortion, in manifests of contents that the
     map was not fitted on.
     """
-    rows = [json.loads(line) for path in manifests for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    rows = [record.row for path in manifests for record in read_records(Path(path))]
     rated = [row for row in rows if row["rated_mos"] is not None and row["damage"] != PRISTINE]
     table = {}
     for name, measures in labelled.items():
         own = [row for row in rated if name in (row["damage"], TOGETHER)]
         mapped_N, rated_N = (np.array([row[key] for row in own]) for key in ("mapped_mos", "rated_mos"))
-        table[name] = measures | {WITH_ORIGINAL: evaluate_scores(mapped_N, rated_N)["srcc"]}
+        table[name] = measures | {WITH_ORIGINAL: srcc(mapped_N, rated_N)}
     return table
 
 
