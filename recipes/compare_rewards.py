@@ -1,7 +1,7 @@
 """Compare rewards under the same conditions: same start, data and steps, several seeds (MR-IQA's comparison).
 
     python recipes/compare_rewards.py --config recipes/configs/tiny.yaml
-    python recipes/compare_rewards.py --config my.yaml --test_manifest test.jsonl --seeds 0 1 2 -- --max_steps 200
+    python recipes/compare_rewards.py --config my.yaml --test_manifest test.jsonl --resize 448 --seeds 0 1
     python recipes/compare_rewards.py --config my.yaml --rewards "margin (unit)" --sweep num_generations=4,6,8
 
 After MR-IQA's table of regression, ranking and margin rewards at equal settings.
@@ -35,7 +35,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from threading import Lock
@@ -76,6 +76,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, required=True, help="YAML for recipes/mr_grpo.py")
     parser.add_argument("--test_manifest", type=Path, help=TEST_HELP)
+    parser.add_argument(
+        "--resize",
+        type=int,
+        help="pixels: resize each test picture to N x N first (bicubic), as `mriqa eval --resize` does",
+    )
     parser.add_argument("--embedded_dir", type=Path, default=Path("outputs/embedded"), help="see recipes/mr_grpo.py")
     parser.add_argument("--photos", type=Path, help="see recipes/mr_grpo.py")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], help="seeds (default 0 to 4)")
@@ -104,6 +109,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     arguments.recipe_options = argv[split + 1 :]
     if arguments.processes < 1:
         parser.error(f"--processes must be at least 1, not {arguments.processes}")
+    if arguments.resize is not None and (arguments.resize < 1 or arguments.test_manifest is None):
+        parser.error("--resize takes a number of pixels, of the pictures of a --test_manifest")
     swept: dict[str, list[str]] = {}
     for sweep in arguments.sweep:
         option, _, values = sweep.partition("=")
@@ -209,7 +216,10 @@ def evaluate(model: Path, rows: Sequence[RatedImage], arguments: argparse.Namesp
     if arguments.test_manifest is None:
         scores = judge(model, arguments.embedded_dir, rows, head)
     else:
-        scores = Scorer.from_pretrained(model, head=head).score([row.image for row in rows], True)
+        scorer = Scorer.from_pretrained(model, head=head)
+        if arguments.resize is not None:
+            scorer.views = replace(scorer.views, size=arguments.resize)
+        scores = scorer.score([row.image for row in rows], True)
     mos = [row.mos for row in rows]
     result = evaluate_scores([score.score for score in scores], mos, resamples=1)
     measures = {key: result[key] for key in ("srcc", "plcc")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import compare_rewards
 import pytest
@@ -11,6 +12,7 @@ import yaml
 
 from mriqa.embedded.packaged import default_model_folder
 from mriqa.manifest import read_manifest
+from mriqa.scoring import Scorer
 
 
 def test_runs_every_reward_from_one_start_and_resumes(tiny_model: Path, manifest: Path, tmp_path: Path) -> None:
@@ -68,6 +70,25 @@ def test_the_packaged_model_is_a_warm_start_too(manifest: Path) -> None:
     options = ["--config", str(config), "--test_manifest", str(manifest), "--", "--model", "default"]
     rows, start = compare_rewards._same_start(compare_rewards.parse_arguments(options))
     assert len(rows) == 6 and start == default_model_folder()
+
+
+def test_test_pictures_are_resized_where_their_size_may_tell_the_score(
+    tiny_model: Path, manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--config", "my.yaml", "--test_manifest", str(manifest), "--resize", "48"]
+    arguments = compare_rewards.parse_arguments(options)
+    seen = []
+
+    def score(scorer: Scorer, images: list, progress: bool) -> list:
+        seen.append(scorer.views.size)
+        return [SimpleNamespace(score=number) for number, _ in enumerate(images)]
+
+    monkeypatch.setattr(Scorer, "score", score)
+    assert -1 <= compare_rewards.evaluate(tiny_model, read_manifest(manifest), arguments)["srcc"] <= 1
+    assert seen == [48]
+    for wrong in (["--resize", "48"], ["--test_manifest", str(manifest), "--resize", "0"]):
+        with pytest.raises(SystemExit):
+            compare_rewards.parse_arguments(["--config", "my.yaml", *wrong])
 
 
 def test_a_failed_run_names_its_log(tmp_path: Path, manifest: Path) -> None:
