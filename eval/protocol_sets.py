@@ -62,7 +62,8 @@ def _manifest_set(rated_set: RatedSet, protocol: Protocol, data: Path, image_roo
             )
     else:
         path = protocol.folder / rated_set.manifest
-    rows = read_manifest(path, scale=rated_set.scale, dataset=rated_set.name, image_root=image_root, check_images=False)
+    root = image_root if rated_set.image_root is None else protocol.folder / rated_set.image_root
+    rows = read_manifest(path, scale=rated_set.scale, dataset=rated_set.name, image_root=root, check_images=False)
     records = [record.row for record in read_records(path)]
     kept = [k for k, record in enumerate(records) if rated_set.split is None or record.get("split") == rated_set.split]
     if not kept:

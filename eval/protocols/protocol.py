@@ -8,6 +8,7 @@ sets:                       # each is read from DATA/NAME.jsonl, as `mriqa data 
     label: MOS              # the label column, for the record
   - name: lab
     manifest: lab.jsonl     # another file, from the protocol's folder
+    image_root: lab/images  # where its pictures' paths start from, likewise; beside the manifest where it is left out
     scale: "0:100"          # where the rows don't declare theirs
 trained_on: [koniq10k]      # for the record
 splits: {count: 10, test: 0.2, seed: 0}    # medians over random parts that share no content
@@ -45,10 +46,14 @@ class ProtocolError(UserError, ValueError):
 
 @dataclass(frozen=True)
 class RatedSet:
-    """One data set of a protocol. `manifest` None is DATA/NAME.jsonl, `pixels` None the protocol's."""
+    """One data set of a protocol.
+
+    `manifest` None is DATA/NAME.jsonl, `image_root` None what the caller says, `pixels` None the protocol's.
+    """
 
     name: str
     manifest: str | None = None
+    image_root: str | None = None
     split: str | None = None
     scale: str | None = None
     label: str | None = None
@@ -104,8 +109,10 @@ class Protocol:
 
     @property
     def definition(self) -> dict[str, Any]:
-        """All that the numbers depend on, as JSON can hold it."""
-        return {key: value for key, value in asdict(self).items() if key != "folder"}
+        """All that the numbers depend on, as JSON can hold it; so not where the files are."""
+        whole = {key: value for key, value in asdict(self).items() if key != "folder"}
+        sets = [{key: value for key, value in each.items() if key != "image_root"} for each in whole["sets"]]
+        return whole | {"sets": tuple(sets)}
 
     @property
     def identity(self) -> str:

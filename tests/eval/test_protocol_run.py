@@ -13,7 +13,7 @@ import mriqa
 from mriqa.eval.leak_check import LeakError
 from mriqa.eval.predictors import ScoredByModel, open_predictors
 from mriqa.eval.protocol_run import RunError, run_protocol
-from mriqa.eval.protocol_sets import at_pixels
+from mriqa.eval.protocol_sets import at_pixels, loaded_sets
 from mriqa.eval.protocols import ProtocolError, load_protocol
 from mriqa.scoring.reading import Reading
 
@@ -76,6 +76,19 @@ def test_only_the_part_that_the_protocol_names(data):
     with pytest.raises(ProtocolError, match="No row of .*one.jsonl has the split 'validation'"):
         run_protocol(load_protocol(protocol), open_predictors([good], no_scorer), data / "o2", data=data)
     assert not (data / "o2").exists()
+
+
+def test_each_data_set_may_have_its_own_folder_of_pictures(data):
+    (data / "elsewhere").mkdir()
+    (data / "two").rename(data / "elsewhere" / "two")
+    protocol = data / "roots.yaml"
+    text = "title: t\nabout: a\nsets: [{name: one}, {name: two, manifest: two.jsonl, image_root: elsewhere}]\n"
+    protocol.write_text(text)
+    with loaded_sets(load_protocol(protocol), data, None) as sets:
+        assert all(row.image.is_file() for each in sets for row in each.rows)
+    identity = load_protocol(protocol).identity
+    protocol.write_text(text.replace(", image_root: elsewhere", ""))
+    assert load_protocol(protocol).identity == identity  # the numbers depend on the pictures, not on where they are
 
 
 def test_random_splits_give_the_median_over_parts_of_whole_contents(data):
