@@ -69,3 +69,13 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list:
             RatedImage(image=path, mos=4.8 - 0.7 * index, std=0.5, dataset="noise", content=str(index), id=f"i{index}")
         )
     return made
+
+
+@pytest.fixture(scope="session")
+def manifest(rows: list) -> Path:
+    """The six images of noise, as a file."""
+    from mriqa.manifest import write_manifest
+
+    path = rows[0].image.parent / "manifest.jsonl"
+    write_manifest(rows, path)
+    return path

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from moments_encoder import ENCODER, moments
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -14,7 +15,7 @@ from mriqa.cli import app
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two sets of noise, one rated by darkness on 0..100 and one by brightness, and an encoder of moments."""
+    """Two sets of noise, one rated by darkness on 0..100 and one by brightness."""
     folder = tmp_path_factory.mktemp("ppr")
     generator = np.random.default_rng(0)
     for name, sign in (("dark", -1), ("light", 1)):
@@ -25,18 +26,12 @@ def folder(tmp_path_factory):
             Image.fromarray(pixels).save(folder / f"{name}{index}.png")
             lines.append({"image": f"{name}{index}.png", "mos": 50 + sign * (level - 130) / 4 - spread / 4})
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    (folder / "encoder.py").write_text(
-        "import numpy as np\n"
-        "def moments(images):\n"
-        "    x = np.stack([np.asarray(i, dtype=float).reshape(-1, 3) for i in images])\n"
-        "    return np.concatenate([x.mean(axis=1), x.std(axis=1)], axis=1)\n"
-    )
     return folder
 
 
 def run(folder, out, *arguments: object):
     options = ["ppr", folder / "dark.jsonl", f"l={folder / 'light.jsonl'}", "--scale", "dark=0:100"]
-    options += ["--encoder", f"{folder / 'encoder.py'}:moments", "--cache", folder / "cache", "--out", out, *arguments]
+    options += ["--encoder", ENCODER, "--cache", folder / "cache", "--out", out, *arguments]
     return CliRunner().invoke(app, [str(option) for option in options])
 
 
@@ -48,8 +43,7 @@ def test_the_tables_are_those_of_the_definition(folder, tmp_path):
     pprs = {}
     for name, file in (("dark", "dark"), ("l", "light")):
         rows = [json.loads(line) for line in (folder / f"{file}.jsonl").read_text().splitlines()]
-        x = np.stack([np.asarray(Image.open(folder / row["image"]), float).reshape(-1, 3) for row in rows])
-        features = np.concatenate([x.mean(axis=1), x.std(axis=1)], axis=1)
+        features = moments([Image.open(folder / row["image"]) for row in rows])
         pprs[name] = [np.corrcoef(column, [row["mos"] for row in rows])[0, 1] for column in features.T]
         np.testing.assert_allclose(found["ppr"][name], pprs[name], atol=1e-4)
     a, b = np.array(pprs["dark"]), np.array(pprs["l"])

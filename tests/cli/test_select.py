@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from moments_encoder import ENCODER
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -16,7 +17,7 @@ from mriqa.selection import SELECTORS
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Twenty pictures of noise, the noisier the lower rated on 0..100, a target of six, and an encoder of our own."""
+    """Twenty pictures of noise, the noisier the lower rated on 0..100, and a target of six."""
     folder = tmp_path_factory.mktemp("select")
     generator = np.random.default_rng(0)
     rows = []
@@ -26,19 +27,12 @@ def folder(tmp_path_factory):
         rows.append({"image": f"{index}.png", "mos": 100 - 3.5 * index, "distortion": "noise" if index % 3 else "blur"})
     for name, own in (("source", rows[:20]), ("target", rows[20:])):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in own))
-    (folder / "encoder.py").write_text(
-        "import numpy as np\n"
-        "def moments(images):\n"
-        "    x = np.stack([np.asarray(i, dtype=float).reshape(-1, 3) for i in images])\n"
-        "    return np.concatenate([x.mean(axis=1), x.std(axis=1)], axis=1)\n"
-    )
     return folder
 
 
 def run(folder, out, *arguments: object):
-    encoder = f"{folder / 'encoder.py'}:moments"
-    options = ["select", "--manifest", folder / "source.jsonl", "--scale", "0:100", "--out", out, "--encoder", encoder]
-    options += ["--quality-encoder", encoder, "--cache", folder / "cache", *arguments]
+    options = ["select", "--manifest", folder / "source.jsonl", "--scale", "0:100", "--out", out, "--encoder", ENCODER]
+    options += ["--quality-encoder", ENCODER, "--cache", folder / "cache", *arguments]
     return CliRunner().invoke(app, [str(option) for option in options])
 
 

@@ -1,4 +1,4 @@
-"""The recipes as modules, and a small manifest and model to run them on."""
+"""The recipes as modules, and what running them here wants."""
 
 from __future__ import annotations
 
@@ -16,16 +16,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 RECIPES = Path(__file__).parents[2] / "recipes"
 if str(RECIPES) not in sys.path:
     sys.path.insert(0, str(RECIPES))  # as Python does for the script it is asked to run
-
-
-@pytest.fixture(scope="session")
-def manifest(rows: list) -> Path:
-    """The six images of noise, as a file."""
-    from mriqa.manifest import write_manifest
-
-    path = rows[0].image.parent / "manifest.jsonl"
-    write_manifest(rows, path)
-    return path
 
 
 @pytest.fixture

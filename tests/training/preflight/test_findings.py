@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,24 +84,30 @@ def test_a_healthy_run_gets_no_warning_and_keeps_its_random_state(
     assert all(map(torch.equal, weights, planned.trainer.model.parameters()))
 
 
+class Spoiling:
+    """A processor that spoils what it makes of prompts."""
+
+    def __init__(self, processor: Any, spoil: Callable[[Any], None]) -> None:
+        self._processor, self._spoil = processor, spoil
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._processor, name)
+
+    def apply_chat_template(self, *args: Any, **kwargs: Any) -> Any:
+        batch = self._processor.apply_chat_template(*args, **kwargs)
+        self._spoil(batch)
+        return batch
+
+
 def test_images_that_padding_corrupts(planned: PlannedRun) -> None:
     """TRL #5785: the types of tokens, padded on the right where the tokens are padded on the left."""
     run = with_trainer(planned)
 
-    class PadsOtherSide:
-        def __init__(self, processor: Any) -> None:
-            self._processor = processor
+    def pad_on_the_other_side(batch: Any) -> None:
+        for row, mask in zip(batch["mm_token_type_ids"], batch["attention_mask"], strict=True):
+            row.copy_(row.roll(-int((mask == 0).sum())))
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._processor, name)
-
-        def apply_chat_template(self, *args: Any, **kwargs: Any) -> Any:
-            batch = self._processor.apply_chat_template(*args, **kwargs)
-            for row, mask in zip(batch["mm_token_type_ids"], batch["attention_mask"], strict=True):
-                row.copy_(row.roll(-int((mask == 0).sum())))
-            return batch
-
-    run.trainer.processor = PadsOtherSide(run.trainer.processor)
+    run.trainer.processor = Spoiling(run.trainer.processor, pad_on_the_other_side)
     assert len({row["image"].size for row in run.samples}) > 1
     assert_named(find(run, "image tokens"), "mm_token_type_ids", "#5785")
     assert find(run, "padding").state == "problem"
@@ -110,20 +117,11 @@ def test_pixels_that_padding_corrupts(planned: PlannedRun) -> None:
     """Counts are right and only the pictures are wrong: those of a batch are all the first one's shade."""
     run = with_trainer(planned)
 
-    class Blurs:
-        def __init__(self, processor: Any) -> None:
-            self._processor = processor
+    def blacken(batch: Any) -> None:
+        if (batch["attention_mask"] == 0).any():
+            batch["pixel_values"][:] = 0
 
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self._processor, name)
-
-        def apply_chat_template(self, *args: Any, **kwargs: Any) -> Any:
-            batch = self._processor.apply_chat_template(*args, **kwargs)
-            if (batch["attention_mask"] == 0).any():
-                batch["pixel_values"][:] = 0
-            return batch
-
-    run.trainer.processor = Blurs(run.trainer.processor)
+    run.trainer.processor = Spoiling(run.trainer.processor, blacken)
     assert find(run, "image tokens").state == "passed"
     assert_named(find(run, "padding"), "padded batch", "#5785")
 
