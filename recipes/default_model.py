@@ -8,9 +8,8 @@
 2. A network for quality: EfficientNet-Lite0's weights trained on crops (`mriqa.embedded.trained_trunk`).
 3. Candidates: the tiny model with frozen ImageNet features alone, and with another network's beside them, each trained
    to state the scores (configs/default_model_sft.yaml).
-4. The candidate that ranks validation pictures best, of kinds seen and held out alike, is trained again with its vision
-   features shifted at random, and the better of both goes on to policy training (configs/default_model_grpo.yaml).
-   The better of before and after by the same measure is taken.
+4. The candidate that ranks validation pictures best, of kinds seen and held out alike, goes on to policy training
+   (configs/default_model_grpo.yaml). The better of before and after by the same measure is taken.
 5. It is packed in half precision, measured on contents that it has not seen, and gets a card.
 
 No rated data set is read. A second run reuses what is finished, and shows on the card what `mriqa eval` has found in
@@ -32,8 +31,7 @@ if TYPE_CHECKING:
 CONFIGS = Path(__file__).parent / "configs"
 HELD_OUT = ("denoised", "upscaled", "chain")  # kinds of damage that training never sees
 HALFWAY = 0.5
-WARM, JITTERED, POLICY = "warm_start", "warm_start_jittered", "mr_grpo"
-JITTER, SHIFTED = 0.4, ", features shifted"
+WARM, POLICY = "warm_start", "mr_grpo"
 NOT_TAKEN = "; not taken"
 BESIDE = {
     "frozen": "",
@@ -52,10 +50,10 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--credit", help="whose photographs these are and under which licence, for the card")
     parser.add_argument("--shamisa", help="a folder of recipes/shamisa.py, as one more candidate's network")
     parser.add_argument("--output", type=Path, default=Path("outputs/default_model"), help="folder to write to")
-    parser.add_argument("--train_images", type=int, default=5000, help="pictures to train on (default 5000)")
-    parser.add_argument("--val_images", type=int, default=900, help="pictures to choose by (default 900)")
-    parser.add_argument("--test_images", type=int, default=1400, help="pictures for the card (default 1400)")
-    parser.add_argument("--trunk_steps", type=int, default=1500, help="updates of the network (default 1500)")
+    parser.add_argument("--train_images", type=int, default=7000, help="pictures to train on (default 7000)")
+    parser.add_argument("--val_images", type=int, default=1000, help="pictures to choose by (default 1000)")
+    parser.add_argument("--test_images", type=int, default=1500, help="pictures for the card (default 1500)")
+    parser.add_argument("--trunk_steps", type=int, default=5000, help="updates of the network (default 5000)")
     parser.add_argument("--max_steps", type=int, help="updates of each candidate (default: as the YAML file says)")
     parser.add_argument("--seed", type=int, default=0, help="of the data and of training (default 0)")
     parser.add_argument("--threads", type=int, default=1, help="torch threads in training (default 1)")
@@ -100,29 +98,18 @@ def run(arguments: argparse.Namespace) -> Path:
         _build(folder, beside, manifests, arguments)
         _warm_start(folder / WARM, folder, manifests, arguments)
         judged[name] = _judged(folder / WARM, folder, manifests)
-    network = choose(judged)
-    folder = output / "candidates" / network
-    _warm_start(folder / JITTERED, folder, manifests, arguments, JITTER)
-    judged[network + SHIFTED] = _judged(folder / JITTERED, folder, manifests)
     chosen = choose(judged)
     print(f"By validation: {chosen}.")
-    warm = JITTERED if chosen.endswith(SHIFTED) else WARM
-    _policy(folder / warm, folder, manifests, arguments)
-    stages = {warm: judged[chosen], POLICY: _judged(folder / POLICY, folder, manifests)}
+    folder = output / "candidates" / chosen
+    _policy(folder / WARM, folder, manifests, arguments)
+    stages = {WARM: judged[chosen], POLICY: _judged(folder / POLICY, folder, manifests)}
     stage = choose(stages)
 
     model_dir = output / "model"
     if not model_dir.is_dir():
         with new_folder(model_dir) as staged:
             _pack(folder / stage / "model", staged)
-    choice = {
-        "network": network,
-        "chosen": chosen,
-        "candidates": judged,
-        "warm": warm,
-        "stage": stage,
-        "stages": stages,
-    }
+    choice = {"chosen": chosen, "candidates": judged, "stage": stage, "stages": stages}
     write_text(_card(model_dir, data, settings, choice, arguments), model_dir / "README.md")
     print(f"The model is in {model_dir}: mriqa score PICTURES --model {model_dir}")
     if arguments.install:
@@ -182,13 +169,13 @@ def _build(folder: Path, trunks: Sequence[LiteBackbone], manifests: Any, argumen
         )  # fmt: skip
 
 
-def _warm_start(run: Path, folder: Path, manifests: Any, arguments: argparse.Namespace, jitter: float = 0) -> None:
-    """Train a candidate to state scores, with its vision features shifted at random or not."""
+def _warm_start(run: Path, folder: Path, manifests: Any, arguments: argparse.Namespace) -> None:
+    """Train a candidate to state scores."""
     import sft
 
     if not (run / "model").is_dir():
         options = _options("default_model_sft.yaml", folder / "untrained", run, folder, manifests)
-        options += ["--seed", str(arguments.seed), "--feature_jitter", str(jitter)]
+        options += ["--seed", str(arguments.seed)]
         options += ["--max_steps", str(arguments.max_steps)] if arguments.max_steps else []
         sft.train(*sft.parse_arguments(options))
 
@@ -308,11 +295,11 @@ def _card(model_dir: Path, data: Any, settings: Any, choice: dict[str, Any], arg
     assert calibration is not None, "likewise"
     evaluations = {path.stem: read_evaluation(path) for path in arguments.eval}
     found = {
-        "tokens": TILES * TILE_GRID**2, "tile": TILE, "limit": LIMIT, "beside": BESIDE[choice["network"]],
+        "tokens": TILES * TILE_GRID**2, "tile": TILE, "limit": LIMIT, "beside": BESIDE[choice["chosen"]],
         "train_images": f"{settings.train_images:,}", "damages": len(DAMAGES), "kinds": ", ".join(KINDS),
         "photos": arguments.credit or ("folders of them" if settings.photos else "those inside two wheels"),
         "map_srcc": f"{unseen['srcc']:.2f}", "map_mae": f"{unseen['mae']:.2f}", "held_out": kinds_of(HELD_OUT),
-        "stage_warm": describe_stage(choice["stages"][choice["warm"]]),
+        "stage_warm": describe_stage(choice["stages"][WARM]),
         "stage_policy": describe_stage(choice["stages"][POLICY]) + ("" if choice["stage"] == POLICY else NOT_TAKEN),
         "candidates": describe_candidates(choice),
         "labelled": markdown_table(

@@ -44,11 +44,13 @@ def _of_kind(kind: str, *functions: Spoil, needs_colour: bool = False) -> list[D
 
 LABELLED_DAMAGES = tuple(_labelled(name) for name in LABELLED)
 COMPOSITION = Damage("composition", "composition", engine.composition)
+CODECS = (
+    *_of_kind("compression", codecs.jpeg_file, codecs.jpeg_again, codecs.webp_file, codecs.jpeg2000_file),
+    *_of_kind("compression", *([codecs.avif_file] if codecs.HAS_AVIF else [])),
+)
 OTHER_DAMAGES = (
     *_of_kind("lost resolution", lost_resolution.lost_resolution, lost_resolution.blocky),
     *_of_kind("upscaled", lost_resolution.upscaled),
-    *_of_kind("compression", codecs.jpeg_file, codecs.jpeg_again, codecs.webp_file, codecs.jpeg2000_file),
-    *_of_kind("compression", *([codecs.avif_file] if codecs.HAS_AVIF else [])),
     *_of_kind("exposure", exposure.dark, exposure.dark_light, exposure.dark_gamma),
     *_of_kind("exposure", exposure.over_exposed, exposure.over_exposed_light),
     *_of_kind("contrast", tones.low_contrast, tones.washed_out, tones.high_contrast),
@@ -64,5 +66,5 @@ OTHER_DAMAGES = (
     *_of_kind("chain", camera_chains.snapshot, camera_chains.shared_again, camera_chains.night_shot),
     *_of_kind("chain", camera_chains.old_scan, camera_chains.enlarged_jpeg),
 )
-DAMAGES = {damage.name: damage for damage in (*LABELLED_DAMAGES, COMPOSITION, *OTHER_DAMAGES)}
+DAMAGES = {damage.name: damage for damage in (*LABELLED_DAMAGES, COMPOSITION, *CODECS, *OTHER_DAMAGES)}
 KINDS = tuple(dict.fromkeys(damage.kind for damage in DAMAGES.values()))

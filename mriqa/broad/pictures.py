@@ -15,12 +15,12 @@ from PIL import Image
 
 from mriqa.broad.changes import changes
 from mriqa.broad.damage import Damage
-from mriqa.broad.damage_table import COMPOSITION, LABELLED_DAMAGES, OTHER_DAMAGES
+from mriqa.broad.damage_table import CODECS, COMPOSITION, LABELLED_DAMAGES, OTHER_DAMAGES
 from mriqa.broad.full_reference import measure
 from mriqa.embedded.contents import Content
 
 PRISTINE = "pristine"
-SHARES = {PRISTINE: 0.07, "labelled": 0.33, "composition": 0.15, "other": 0.45}
+SHARES = {PRISTINE: 0.07, "labelled": 0.31, "composition": 0.15, "codec": 0.12, "other": 0.35}
 MOST_SHRUNK = 3.0
 
 
@@ -60,7 +60,8 @@ def plan_pictures(contents: Sequence[Content], count: int, rng: np.random.Genera
 def damage_deck(count: int, rng: np.random.Generator) -> list[Damage | None]:
     """`count` damages in the shares of `SHARES`, each damage of a group as often as the others, shuffled."""
     groups: dict[str, tuple[Damage | None, ...]] = {
-        PRISTINE: (None,), "labelled": LABELLED_DAMAGES, "composition": (COMPOSITION,), "other": OTHER_DAMAGES,
+        PRISTINE: (None,), "labelled": LABELLED_DAMAGES, "composition": (COMPOSITION,), "codec": CODECS,
+        "other": OTHER_DAMAGES,
     }  # fmt: skip
     ideal = {damage: SHARES[name] / len(group) * count for name, group in groups.items() for damage in group}
     times = {damage: int(share) for damage, share in ideal.items()}

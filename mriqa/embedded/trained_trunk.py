@@ -45,7 +45,7 @@ class TrunkSettings:
         workers: processes that load ahead.
     """
 
-    steps: int = 1500
+    steps: int = 5000
     contents: int = 4
     of_content: int = 4
     side: int = 192

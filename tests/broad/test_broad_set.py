@@ -47,7 +47,7 @@ def test_labelled_distortions_have_half_of_their_published_score(built):
     _, paths, _ = built
     rows = [json.loads(line) for line in paths.train.read_text().splitlines()]
     labelled = [row for row in rows if row["damage"] in DAMAGES and DAMAGES[row["damage"]].rated]
-    assert len(labelled) == pytest.approx(60 * SHARES["labelled"], abs=2)
+    assert len(labelled) == pytest.approx(60 * SHARES["labelled"], abs=3)
     for row in labelled:
         severity = 0.2 + (0.6 if row["damage"] == "jpeg2000" else 0.8) * row["severity"]
         published = mean_mos(row["damage"], severity)

@@ -21,7 +21,7 @@ from mriqa.broad.broad_set import BroadSettings, split_contents
 from mriqa.embedded.packaged import default_model_folder
 from mriqa.manifest import read_manifest
 
-MOSTLY_RIGHT, RIGHT_IN_EACH, RIGHT_IN_WEBP = 0.93, 0.85, 0.70
+MOSTLY_RIGHT, RIGHT_IN_EACH = 0.94, 0.85
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +36,17 @@ def test_its_weights_are_small_and_its_card_is_with_them():
 
 
 @pytest.mark.parametrize(
-    "picture", [data.astronaut, data.rocket, data.cat, data.coffee, partial(load_sample_image, "china.jpg")]
+    "picture",
+    [
+        data.astronaut,
+        partial(load_sample_image, "flower.jpg"),
+        data.rocket,
+        data.coffee,
+        partial(load_sample_image, "china.jpg"),
+    ],
 )
 def test_the_stronger_the_compression_the_lower_the_score(scorer, picture):
-    """The last three were not trained on: the cat is in no split, coffee chose, china was measured on."""
+    """The first two were measured on and not trained on, the others trained on."""
     scores = [one.score for one in scorer.score([_jpeg(picture(), q) for q in (90, 40, 20, 10, 5)])]
     assert spearmanr(scores, range(5)).statistic < -0.89 and scores[0] > scores[-1] + 1
 
@@ -64,17 +71,14 @@ main()
 @pytest.mark.parametrize("kind", SPOILS)
 def test_a_picture_that_is_spoiled_more_scores_less(scorer, kind):
     """By code that is none of ours, on a picture that it was not trained on."""
-    picture = Image.fromarray(data.cat())
+    picture = Image.fromarray(data.astronaut())
     spoil, strengths = SPOILS[kind]
     scores = [one.score for one in scorer.score([picture, *(spoil(picture, strength) for strength in strengths)])]
     assert scores[0] > scores[-1] + 0.3 and scores[1] > scores[3]
 
 
 def test_photographs_of_unseen_contents_are_ranked_by_how_spoiled_they_are(scorer, shared_data):
-    """12 photographs that its training left out: pairs of strengths of each kind, the photograph itself among them.
-
-    WebP, which smoothes and leaves no blocks, is what it sees worst.
-    """
+    """12 photographs that its training left out: pairs of strengths of each kind, the photograph itself among them."""
     settings = BroadSettings(photos=(str(shared_data("photos")),))
     contents = [content for content in split_contents(settings)["test"] if content.name.startswith("photo-")][:12]
     pictures = [content.pristine(settings.size) for content in contents]
@@ -85,8 +89,8 @@ def test_photographs_of_unseen_contents_are_ranked_by_how_spoiled_they_are(score
         chain_KN = np.array([plain_N, *spoiled_KN])
         right[kind] = np.mean([chain_KN[a] > chain_KN[b] for a in range(4) for b in range(a + 1, 4)])
         costs[kind] = (chain_KN[0] - chain_KN[-1]).mean()
-    assert np.mean(list(right.values())) >= MOSTLY_RIGHT and right.pop("webp") >= RIGHT_IN_WEBP
-    assert min(right.values()) >= RIGHT_IN_EACH
+    assert np.mean(list(right.values())) >= MOSTLY_RIGHT and min(right.values()) >= RIGHT_IN_EACH
+    assert min(costs.values()) >= 0.8  # WebP's, which smoothes and leaves no blocks
     assert min(costs["dark"], costs["low contrast"]) >= 1.5
 
 
