@@ -24,6 +24,8 @@ FloatArray = npt.NDArray[np.float64]
 LOGISTIC_PARAMETERS = 4
 THINNED_FROM = 20_000
 """Images from which on the fit begins with an evenly drawn part of them, of about this many."""
+FAR_OUT = 100
+"""A deviation so many times the width of the predictions' middle half is that of a few of them."""
 
 
 def srcc(pred: npt.ArrayLike, mos: npt.ArrayLike) -> float:
@@ -110,9 +112,11 @@ def logistic_map(pred: npt.ArrayLike, mos: npt.ArrayLike) -> FloatArray:
 def _fit(
     pred: npt.ArrayLike, mos: npt.ArrayLike
 ) -> tuple[tuple[float, float, float, float], tuple[int, float, float], FloatArray] | None:
-    """β of the standardised predictions; exponent, mean and deviation that standardise them; and these predictions.
+    """β of the standardised predictions; exponent, place and scale that standardise them; and these predictions.
 
-    Standardised, the fit is the same whatever the scale of the predictions, be it 1e-200 or an offset of 1e9.
+    Standardised by mean and deviation, the fit is the same whatever the scale of the predictions, be it 1e-200 or an
+    offset of 1e9. Where a few predictions lie so far out that all others are as good as one, the middle half of them
+    sets place and scale as well, and the better fit of both is taken.
     """
     pred_N, mos_N = checked(pred, mos)
     if len(pred_N) < LOGISTIC_PARAMETERS:
@@ -122,7 +126,23 @@ def _fit(
     exponent = _exponent(pred_N)
     share_N = np.ldexp(pred_N, -exponent)
     mean, std = float(share_N.mean()), float(share_N.std())
-    z_N = (share_N - mean) / std
+    low, median, high = (float(each) for each in np.quantile(share_N, (0.25, 0.5, 0.75)))
+    scales = [(mean, std)] + ([(median, high - low)] if 0 < high - low < std / FAR_OUT else [])
+    fits = [(beta, scale) for scale in scales if (beta := _least_squares((share_N - scale[0]) / scale[1], mos_N))]
+    if not fits:
+        warnings.warn("The logistic mapping did not converge: mapped metrics are NaN.", stacklevel=4)
+        return None
+
+    def error(fit: tuple[tuple[float, float, float, float], tuple[float, float]]) -> float:
+        beta, (place, scale) = fit
+        return float(np.square(logistic((share_N - place) / scale, *beta) - mos_N).sum())
+
+    beta, (place, scale) = min(fits, key=error)
+    return beta, (exponent, place, scale), (share_N - place) / scale
+
+
+def _least_squares(z_N: FloatArray, mos_N: FloatArray) -> tuple[float, float, float, float] | None:
+    """β of the logistic of standardised predictions; None where the iteration does not converge."""
     beta = np.array([mos_N.max(), mos_N.min(), 0.0, 0.25])
     try:
         with warnings.catch_warnings():
@@ -132,10 +152,9 @@ def _fit(
                 beta, _ = curve_fit(logistic, z_N[some], mos_N[some], p0=beta, jac=_slopes, maxfev=20_000)
             beta, _ = curve_fit(logistic, z_N, mos_N, p0=beta, jac=_slopes, maxfev=20_000, check_finite=False)
     except RuntimeError:
-        warnings.warn("The logistic mapping did not converge: mapped metrics are NaN.", stacklevel=4)
         return None
     top, bottom, centre, width = map(float, beta)
-    return (top, bottom, centre, width), (exponent, mean, std), z_N
+    return top, bottom, centre, width
 
 
 def _slopes(z_N: FloatArray, top: float, bottom: float, centre: float, width: float) -> FloatArray:

@@ -54,14 +54,15 @@ def test_the_largest_numbers_do_not_overflow():
 def test_the_mapping_is_the_best_of_a_direct_fit_from_many_starts(case):
     """No start of a direct least-squares fit of the four parameters ends clearly below the one that is stated."""
     pred, mos = CASES[case]
-    z = (pred - pred.mean()) / pred.std()
+    low, median, high = np.quantile(pred, (0.25, 0.5, 0.75))  # a deviation would be the outlier's
+    z = (pred - median) / (high - low)
 
     def residuals(b):
         return (b[0] - b[1]) * expit((z - b[2]) / b[3]) + b[1] - mos
 
     starts = [(mos.max(), mos.min(), c, w) for c in (-0.5, 0.0, 0.5) for w in (-0.5, 0.25, 1.0)]
     best = min(np.sqrt(np.mean(least_squares(residuals, start).fun ** 2)) for start in starts)
-    assert rmse(pred, mos) <= best * (1 + (1e-5 if case != "one far outlier" else 0.02))
+    assert rmse(pred, mos) <= best * (1 + 1e-5)
 
 
 def test_the_parameters_map_as_the_mapping_does():
@@ -80,7 +81,8 @@ def test_many_images_equal_a_fit_begun_from_the_stated_start():
     rng = np.random.default_rng(1)
     mos = rng.uniform(1, 5, 100_000)
     pred = mos + rng.normal(0, 0.7, 100_000)
-    z = (pred - pred.mean()) / pred.std()
+    low, median, high = np.quantile(pred, (0.25, 0.5, 0.75))  # a deviation would be the outlier's
+    z = (pred - median) / (high - low)
 
     def residuals(b):
         return (b[0] - b[1]) * expit((z - b[2]) / b[3]) + b[1] - mos
