@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 
 import numpy as np
 import pytest
@@ -99,16 +98,3 @@ def test_beside_each_labelled_distortion_stands_what_can_be_ranked_with_the_orig
 
 def test_held_out_kinds_are_named_with_their_damages():
     assert "denoised (denoised_median" in kinds_of(["denoised"])
-
-
-@pytest.mark.skipif(not os.environ.get("MRIQA_LONG_TESTS"), reason="takes minutes: set MRIQA_LONG_TESTS=1")
-def test_the_recipe_makes_a_model_with_a_card(tmp_path):
-    import default_model
-
-    from mriqa import Scorer
-
-    numbers = {"train_images": 120, "val_images": 80, "test_images": 60, "trunk_steps": 2, "max_steps": 2}
-    options = [text for name, value in numbers.items() for text in (f"--{name}", str(value))]
-    folder = default_model.run(default_model.parse_arguments([*options, "--output", str(tmp_path)]))
-    assert 1 <= Scorer.from_pretrained(folder).score([next((tmp_path / "data" / "images").iterdir())])[0].score <= 5
-    assert "(chosen)" in (folder / "README.md").read_text()
