@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mriqa.broad.broad_set import BroadSettings
     from mriqa.embedded.lite_network import LiteBackbone
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -87,6 +88,7 @@ def run(arguments: argparse.Namespace) -> Path:
         test_images=arguments.test_images,
         seed=arguments.seed,
     )
+    _check_enough(settings)
     data = build_broad_set(output / "data", settings)
     manifests = split_by_kind(data, HELD_OUT, output)
 
@@ -119,6 +121,20 @@ def run(arguments: argparse.Namespace) -> Path:
             shutil.copytree(model_dir, staged, dirs_exist_ok=True)
         print(f"It is also in {default_model_folder()}.")
     return model_dir
+
+
+def _check_enough(settings: BroadSettings) -> None:
+    """Refuse at once what calibration, the last stage, would refuse: contents that are too few."""
+    from mriqa.broad.broad_set import split_contents
+    from mriqa.embedded.contents import EmbeddedDataError
+    from mriqa.scoring.calibrating import FEWEST_CONTENTS, FEWEST_IMAGES
+
+    contents = len(split_contents(settings)["val"])
+    if contents < FEWEST_CONTENTS or settings.val_images < FEWEST_IMAGES:
+        raise EmbeddedDataError(
+            f"Intervals are calibrated on at least {FEWEST_IMAGES} validation pictures of {FEWEST_CONTENTS} contents, "
+            f"and there are {settings.val_images} of {contents}: give more photographs by --photos, or --val_images."
+        )
 
 
 def _trunks(arguments: argparse.Namespace, manifests: Any) -> dict[str, Callable[[], LiteBackbone]]:

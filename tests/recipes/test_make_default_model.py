@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import default_model
 import pytest
 
 from mriqa import Scorer
+from mriqa.embedded.contents import EmbeddedDataError
+
+
+def test_too_few_contents_for_intervals_are_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(EmbeddedDataError, match=r"60 validation pictures of 10 contents, .* 1000 of 5: .*--photos"):
+        default_model.run(default_model.parse_arguments(["--output", str(tmp_path / "out")]))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.skipif(not os.environ.get("MRIQA_LONG_TESTS"), reason="takes minutes: set MRIQA_LONG_TESTS=1")
-def test_the_recipe_makes_a_model_with_a_card(tmp_path: Path) -> None:
+def test_the_recipe_makes_a_model_with_a_card(tmp_path: Path, shared_data: Callable[[str], Path]) -> None:
     numbers = {"train_images": 120, "val_images": 80, "test_images": 60, "trunk_steps": 2, "max_steps": 2}
     options = [text for name, value in numbers.items() for text in (f"--{name}", str(value))]
-    folder = default_model.run(default_model.parse_arguments([*options, "--output", str(tmp_path)]))
+    options += ["--photos", str(shared_data("photos")), "--output", str(tmp_path)]
+    folder = default_model.run(default_model.parse_arguments(options))
     assert 1 <= Scorer.from_pretrained(folder).score([next((tmp_path / "data" / "images").iterdir())])[0].score <= 5
     assert "(chosen)" in (folder / "README.md").read_text()
