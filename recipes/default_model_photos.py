@@ -148,11 +148,12 @@ def members(package: bytes, wanted: set[str]) -> Iterator[tuple[str, bytes]]:
             file = tar.extractfile(member) if inside or name in wanted else None  # of a link: what it points to
             if file is None:
                 continue
-            found = qt_resources(file.read()) if inside else iter([("", file.read())])
-            for path, data in found:
-                whole = f"{name}/{path}" if inside else name
-                if whole in wanted:
-                    yield whole, data
+            if not inside:
+                yield name, file.read()
+                continue
+            for path, data in qt_resources(file.read()):
+                if f"{name}/{path}" in wanted:
+                    yield f"{name}/{path}", data
 
 
 def qt_resources(file: bytes) -> Iterator[tuple[str, bytes]]:
