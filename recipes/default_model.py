@@ -36,7 +36,8 @@ WARM, POLICY = "warm_start", "mr_grpo"
 NOT_TAKEN = "; not taken"
 BESIDE = {
     "frozen": "",
-    "trained": ", and beside them those of the same network trained on the pictures below, all weights",
+    "trained": ", and beside them those of the same network trained on the pictures below, all weights, to state the "
+    "score and, while it is trained, the damage, its severity and what full-reference measures found",
     "halfway": ", and beside them those of a network halfway from there to one trained on the pictures below",
     "shamisa": ", and beside them those of the same network pretrained without labels (`recipes/shamisa.py`)",
 }
@@ -92,7 +93,8 @@ def run(arguments: argparse.Namespace) -> Path:
     data = build_broad_set(output / "data", settings)
     manifests = split_by_kind(data, HELD_OUT, output)
 
-    trunks = {name: _kept(output / f"{name}.safetensors", make) for name, make in _trunks(arguments, manifests).items()}
+    makers = _trunks(arguments, data, manifests)
+    trunks = {name: _kept(output / f"{name}.safetensors", make) for name, make in makers.items()}
     judged = {}
     for name in ("frozen", *trunks):
         beside = [trunks[name]] if name in trunks else []
@@ -137,18 +139,25 @@ def _check_enough(settings: BroadSettings) -> None:
         )
 
 
-def _trunks(arguments: argparse.Namespace, manifests: Any) -> dict[str, Callable[[], LiteBackbone]]:
+def _trunks(arguments: argparse.Namespace, data: Any, manifests: Any) -> dict[str, Callable[[], LiteBackbone]]:
     """How each network that may stand beside the frozen one is made, by name; one may use the file of one before it."""
+    from mriqa.broad.broad_set import read_details
     from mriqa.embedded.lite_network import load_trunk
     from mriqa.embedded.trained_trunk import TrunkSettings, blended, train_trunk
+    from mriqa.embedded.trunk_hints import Hints
     from mriqa.manifest import read_manifest
     from mriqa.progress import progress_bar
 
     def trained() -> LiteBackbone:
         settings = TrunkSettings(steps=arguments.trunk_steps, seed=arguments.seed)
+        rows, details = read_manifest(manifests.train, check_images=False), read_details(data.train)
+        known = {row.id: details[row.id] for row in rows}
+        hints = Hints(
+            {name: each.damage for name, each in known.items()},
+            {name: (each.severity, *each.measures) for name, each in known.items()},
+        )
         with progress_bar(settings.steps, description="Training the network", unit="steps") as bar:
-            rows = read_manifest(manifests.train, check_images=False)
-            return train_trunk(rows, settings, lambda done, loss: bar.move_to(done))
+            return train_trunk(rows, hints, settings, lambda done, loss: bar.move_to(done))
 
     def halfway() -> LiteBackbone:
         return blended(load_trunk(arguments.output / "trained.safetensors"), HALFWAY)

@@ -2,7 +2,7 @@
 
     paths = build_broad_set("data/broad", BroadSettings(photos=("photos",)))
     rows = read_manifest(paths.train)          # rated images as anywhere
-    details = read_details(paths.train)        # and by id: which damage, of which kind, how severe
+    details = read_details(paths.train)        # and by id: which damage, of which kind, how severe, what was measured
 
 Training, validation and test share no content. Pictures and measures are made first, content by content, and are kept
 when the work is interrupted; then the map to people's scores is fitted on the training contents (`labels`) and the
@@ -40,7 +40,7 @@ from mriqa.manifest.formats import write_records
 SETTINGS_FILE, REPORT_FILE = "settings.json", "labels.json"
 IMAGES, PARTS = "images", "parts"
 SPLITS = ("train", "val", "test")
-RECIPE = 2  # raised when the same settings would give other pictures
+RECIPE = 3  # raised when the same settings would give other pictures or rows
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,19 @@ class BroadSettings:
 
 @dataclass(frozen=True)
 class Details:
-    """What was done to a picture: the damage's name and kind ("pristine" where none), and its severity in [0, 1]."""
+    """What was done to a picture.
+
+    Attributes:
+        damage, kind: the damage's name and kind; both "pristine" where there is none.
+        severity: in [0, 1].
+        measures: of the picture beside its original, as `mriqa.broad.full_reference` and `mriqa.broad.changes` name
+            them, in this order.
+    """
 
     damage: str
     kind: str
     severity: float
+    measures: tuple[float, ...]
 
 
 def build_broad_set(folder: str | Path, settings: BroadSettings | None = None, workers: int = 2) -> DatasetPaths:
@@ -112,9 +120,9 @@ def build_broad_set(folder: str | Path, settings: BroadSettings | None = None, w
 
 
 def read_details(manifest: str | Path) -> dict[str, Details]:
-    """By picture id: damage, kind and severity of the rows of a manifest of the broad set."""
+    """By picture id: what is known of the rows of a manifest of the broad set."""
     rows = map(json.loads, Path(manifest).read_text(encoding="utf-8").splitlines())
-    return {row["id"]: Details(row["damage"], row["kind"], row["severity"]) for row in rows}
+    return {row["id"]: Details(row["damage"], row["kind"], row["severity"], tuple(row["measures"])) for row in rows}
 
 
 def split_contents(settings: BroadSettings) -> dict[str, list[Content]]:

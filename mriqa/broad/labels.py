@@ -27,13 +27,14 @@ from mriqa.distortions.levels import level_tables
 
 TREES, SMALLEST_LEAF, FOLDS = 400, 2, 8
 DATASET = "broad"
+KEPT = ("content", "id", "damage", "kind", "severity", "measures", "rated_mos", "mapped_mos")
 
 
 def label(rows: Mapping[str, list[dict[str, Any]]], fixed: Sequence[dict[str, Any]], seed: int) -> dict[str, Any]:
     """Turn what was made into manifest rows, in place, and return how good the labels are.
 
     Arguments:
-        rows: by split, what `make_picture` returned: `measures` go, `mos`, `std`, `rated_mos` and `mapped_mos` come.
+        rows: by split, what `make_picture` returned; `mos`, `std`, `rated_mos` and `mapped_mos` come.
         fixed: the anchors of the training contents.
         seed: of the trees.
 
@@ -113,7 +114,7 @@ def _manifest_row(row: dict[str, Any], std_of: np.poly1d) -> dict[str, Any]:
         "mos": round(float(np.clip(mos, WORST, 5)), 4),
         "std": round(float(std_of(mos)) if std is None else std, 4),
         "dataset": DATASET,
-        **{key: row[key] for key in ("content", "id", "damage", "kind", "severity", "rated_mos", "mapped_mos")},
+        **{key: row[key] for key in KEPT},
     }
 
 

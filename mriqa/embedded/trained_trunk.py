@@ -3,9 +3,11 @@
 Frozen ImageNet features see many kinds of damage dimly. Here all weights of EfficientNet-Lite0 up to stride 16 learn
 from crops, some of them of the whole picture at a smaller size: a linear reading of the crop's statistics is fitted to
 the scores and to the margins between all crops of a batch, some of which are of one content, so that what is damage and
-what is content comes apart. Batch statistics stay those of ImageNet, folded into the convolutions.
+what is content comes apart. Two more readings of the same statistics, thrown away in the end, must name the damage and
+say what was measured on the picture beside its original (`trunk_hints`): a score alone teaches too little of that.
+Batch statistics stay those of ImageNet, folded into the convolutions.
 
-Legend: B crops of a batch, F features.
+Legend: B crops of a batch, K damages, M measures.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mriqa.embedded.lite_network import LiteBackbone, PooledStatistics
 from mriqa.embedded.lite_tower import imagenet_trunk
+from mriqa.embedded.trunk_hints import Hints
 from mriqa.images import load_image
 from mriqa.manifest import RatedImage
 
@@ -38,9 +41,11 @@ class TrunkSettings:
         of_content: crops of each of them, of pictures damaged in different ways.
         side: of a crop, in pixels.
         whole_share: how often a crop is the whole picture at a smaller size.
-        learning_rate: of AdamW at the start, for the network; the linear reading learns ten times as fast.
+        learning_rate: of AdamW at the start, for the network; the linear readings learn ten times as fast.
         weight_decay: of AdamW.
         beta: score points up to which an error counts by its square.
+        damage_weight: of the cross-entropy of the damages, where the scores' loss has weight 1.
+        measures_weight: of the smooth L1 of the measures.
         seed: of the crops, their order and the reading.
         workers: processes that load ahead.
     """
@@ -53,6 +58,8 @@ class TrunkSettings:
     learning_rate: float = 3e-4
     weight_decay: float = 1e-4
     beta: float = 0.3
+    damage_weight: float = 0.1
+    measures_weight: float = 0.3
     seed: int = 0
     workers: int = 1
 
@@ -62,27 +69,47 @@ class TrunkSettings:
         return self.learning_rate * rising * (1 + math.cos(math.pi * step / self.steps)) / 2
 
 
-class QualityReading(nn.Module):
-    """A trunk, the statistics of its features, and a linear reading of them: crops (B, 3, H, W) to scores (B,)."""
+class Readings(NamedTuple):
+    """Scores (B,), logits of the damages (B, K) and measures (B, M)."""
 
-    def __init__(self, trunk: LiteBackbone):
+    scores_B: Tensor
+    damages_BK: Tensor
+    measures_BM: Tensor
+
+
+class QualityReading(nn.Module):
+    """A trunk, the statistics of its features, and linear readings of them: crops (B, 3, H, W) to `Readings`."""
+
+    def __init__(self, trunk: LiteBackbone, damages: int, measures: int):
         super().__init__()
         self.statistics = PooledStatistics(trunk)
         self.norm = nn.LayerNorm(PooledStatistics.WIDTH)
-        self.reading = nn.Linear(PooledStatistics.WIDTH, 1)
-        nn.init.zeros_(self.reading.weight)
-        nn.init.constant_(self.reading.bias, 3.0)
+        self.score = nn.Linear(PooledStatistics.WIDTH, 1)
+        nn.init.zeros_(self.score.weight)
+        nn.init.constant_(self.score.bias, 3.0)
+        self.damage = nn.Linear(PooledStatistics.WIDTH, damages)
+        self.measures = nn.Linear(PooledStatistics.WIDTH, measures)
 
-    def forward(self, crops_BCHW: Tensor) -> Tensor:
+    def forward(self, crops_BCHW: Tensor) -> Readings:
         pixels_BCHW = ((crops_BCHW.float() - 127) / 128).contiguous(memory_format=torch.channels_last)
-        return self.reading(self.norm(self.statistics(pixels_BCHW))).squeeze(1)
+        found_BF = self.norm(self.statistics(pixels_BCHW))
+        return Readings(self.score(found_BF).squeeze(1), self.damage(found_BF), self.measures(found_BF))
 
 
-class CropBatches(Dataset[tuple[Tensor, Tensor]]):
-    """Batches by number: crops (B, 3, S, S) of 8 bits and their scores (B,); chance follows the seed and the number."""
+class CropBatch(NamedTuple):
+    """Crops (B, 3, S, S) of 8 bits, and of each picture its score (B,), number of damage (B,) and measures (B, M)."""
 
-    def __init__(self, rows: Sequence[RatedImage], settings: TrunkSettings):
-        self.settings = settings
+    crops_B3SS: Tensor
+    scores_B: Tensor
+    damages_B: Tensor
+    measures_BM: Tensor
+
+
+class CropBatches(Dataset[CropBatch]):
+    """Batches by number; chance follows the seed and the number."""
+
+    def __init__(self, rows: Sequence[RatedImage], hints: Hints, settings: TrunkSettings):
+        self.settings, self.hints = settings, hints
         self.of_content: dict[str, list[RatedImage]] = {}
         for row in rows:
             self.of_content.setdefault(str(row.content), []).append(row)
@@ -90,17 +117,18 @@ class CropBatches(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return self.settings.steps
 
-    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, number: int) -> CropBatch:
         settings = self.settings
         rng = np.random.default_rng([settings.seed, number])
         names = list(self.of_content)
-        crops, scores = [], []
+        crops, chosen = [], []
         for place in rng.choice(len(names), settings.contents, replace=len(names) < settings.contents):
             rows = self.of_content[names[place]]
             for each in rng.choice(len(rows), settings.of_content, replace=len(rows) < settings.of_content):
                 crops.append(_crop(load_image(rows[each].image), settings, rng))
-                scores.append(rows[each].mos)
-        return torch.stack(crops), torch.tensor(scores, dtype=torch.float32)
+                chosen.append(rows[each])
+        scores_B = torch.tensor([row.mos for row in chosen], dtype=torch.float32)
+        return CropBatch(torch.stack(crops), scores_B, *self.hints.of([row.id for row in chosen]))
 
 
 def _crop(picture: Image.Image, settings: TrunkSettings, rng: np.random.Generator) -> Tensor:
@@ -123,28 +151,40 @@ def margin_loss(predicted_B: Tensor, scores_B: Tensor, beta: float) -> Tensor:
 
 
 def train_trunk(
-    rows: Sequence[RatedImage], settings: TrunkSettings, on_step: Callable[[int, float], Any] = lambda done, loss: None
+    rows: Sequence[RatedImage],
+    hints: Hints,
+    settings: TrunkSettings,
+    on_step: Callable[[int, float], Any] = lambda done, loss: None,
 ) -> LiteBackbone:
     """A network trained on rated pictures, from the ImageNet weights on.
 
-    `on_step` is told how many steps are done, and the loss of the last.
+    `hints` must know each of the pictures. `on_step` is told how many steps are done, and the loss of the last.
     """
     torch.manual_seed(settings.seed)
     trunk = imagenet_trunk()
-    model = QualityReading(trunk)
-    head = [*model.norm.parameters(), *model.reading.parameters()]
-    groups = [{"params": [*model.statistics.parameters()], "pace": 1}, {"params": head, "pace": 10}]
+    model = QualityReading(trunk, len(hints.damages), hints.measures)
+    readings = [*model.norm.parameters(), *model.score.parameters()]
+    readings += [*model.damage.parameters(), *model.measures.parameters()]
+    groups = [{"params": [*model.statistics.parameters()], "pace": 1}, {"params": readings, "pace": 10}]
     optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    batches = DataLoader(CropBatches(rows, settings), batch_size=None, num_workers=settings.workers)
-    for step, (crops_BCHW, scores_B) in enumerate(batches):
+    batches = DataLoader(CropBatches(rows, hints, settings), batch_size=None, num_workers=settings.workers)
+    for step, batch in enumerate(batches):
         for group in optimizer.param_groups:
             group["lr"] = settings.rate(step) * group["pace"]
-        loss = margin_loss(model(crops_BCHW), scores_B, settings.beta)
+        loss = trunk_loss(model(batch.crops_B3SS), batch, settings)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         on_step(step + 1, loss.item())
     return trunk
+
+
+def trunk_loss(read: Readings, batch: CropBatch, settings: TrunkSettings) -> Tensor:
+    """What is minimised: the loss of the scores, and weighted beside it those of the damages and of the measures."""
+    of_damages = F.cross_entropy(read.damages_BK, batch.damages_B)
+    of_measures = F.smooth_l1_loss(read.measures_BM, batch.measures_BM, beta=0.5)
+    of_scores = margin_loss(read.scores_B, batch.scores_B, settings.beta)
+    return of_scores + settings.damage_weight * of_damages + settings.measures_weight * of_measures
 
 
 def blended(trunk: LiteBackbone, share: float) -> LiteBackbone:

@@ -64,6 +64,7 @@ def test_details_say_what_was_done(built):
     for row in rows["train"]:
         assert f"-{details[row.id].damage}-" in row.id
         assert (details[row.id].severity == 0) == (details[row.id].kind == "pristine")
+        assert len(details[row.id].measures) == len(RISING) + len(NAMES)
 
 
 def test_an_interrupted_set_goes_on_and_comes_out_the_same(built, tmp_path):

@@ -8,7 +8,17 @@ import torch
 from PIL import Image, ImageFilter
 
 from mriqa.embedded.lite_tower import imagenet_trunk
-from mriqa.embedded.trained_trunk import CropBatches, TrunkSettings, blended, margin_loss, train_trunk
+from mriqa.embedded.trained_trunk import (
+    CropBatch,
+    CropBatches,
+    Readings,
+    TrunkSettings,
+    blended,
+    margin_loss,
+    train_trunk,
+    trunk_loss,
+)
+from mriqa.embedded.trunk_hints import Hints
 from mriqa.manifest import RatedImage
 
 
@@ -23,6 +33,18 @@ def test_the_loss_is_that_of_a_plain_loop():
     margins = sum(smooth((predicted[i] - predicted[j]) - (scores[i] - scores[j])) for i, j in pairs) / len(pairs)
     found = margin_loss(torch.tensor(predicted), torch.tensor(scores), beta)
     assert float(found) == pytest.approx(singles + margins, rel=1e-6)
+
+
+def test_what_is_minimised_adds_the_damages_and_the_measures():
+    scores, logits, measures = [2.0, 4.0], [[0.0, 2.0], [1.0, 0.0]], [[0.2], [1.5]]
+    read = Readings(torch.tensor([2.5, 3.0]), torch.tensor(logits), torch.tensor(measures))
+    batch = CropBatch(torch.zeros(2, 3, 8, 8), torch.tensor(scores), torch.tensor([1, 1]), torch.tensor([[0.0], [0.0]]))
+    settings = TrunkSettings(damage_weight=0.5, measures_weight=2.0)
+    of_damages = (np.log(1 + np.exp(-2)) + np.log(1 + np.exp(1))) / 2
+    of_measures = (0.2**2 + (1.5 - 0.25)) / 2  # smooth at 0.5
+    of_scores = float(margin_loss(read.scores_B, batch.scores_B, settings.beta))
+    expected = of_scores + 0.5 * of_damages + 2 * of_measures
+    assert float(trunk_loss(read, batch, settings)) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -40,23 +62,31 @@ def rows(tmp_path_factory):
     return found
 
 
+@pytest.fixture(scope="module")
+def hints(rows):
+    damages = {row.id: "none" if row.mos == 5 else "blur" for row in rows}
+    return Hints(damages, {row.id: (row.mos, float(row.content)) for row in rows})
+
+
 QUICK = TrunkSettings(steps=12, contents=2, of_content=2, side=64, learning_rate=1e-3, workers=0)
 
 
-def test_batches_follow_the_seed_and_hold_pictures_of_one_content(rows):
-    batches = CropBatches(rows, QUICK)
-    crops_B3HW, scores_B = batches[3]
-    assert crops_B3HW.shape == (4, 3, 64, 64) and crops_B3HW.dtype == torch.uint8
+def test_batches_follow_the_seed_and_hold_pictures_of_one_content(rows, hints):
+    batches = CropBatches(rows, hints, QUICK)
+    crops_B3SS, scores_B, damages_B, measures_BM = batches[3]
+    assert crops_B3SS.shape == (4, 3, 64, 64) and crops_B3SS.dtype == torch.uint8
     assert sorted(scores_B[:2].tolist()) == sorted(scores_B[2:].tolist()) == [1.0, 5.0]
-    again = CropBatches(rows, QUICK)[3]
-    assert (again[0] == crops_B3HW).all() and (again[1] == scores_B).all()
-    assert not (batches[4][0] == crops_B3HW).all()
+    assert [hints.damages[each] for each in damages_B] == ["none" if score == 5 else "blur" for score in scores_B]
+    assert measures_BM.shape == (4, 2) and measures_BM[0, 1] == measures_BM[1, 1] != measures_BM[2, 1]
+    again = CropBatches(rows, hints, QUICK)[3]
+    assert (again.crops_B3SS == crops_B3SS).all() and (again.scores_B == scores_B).all()
+    assert not (batches[4].crops_B3SS == crops_B3SS).all()
 
 
-def test_it_learns_and_the_same_seed_gives_the_same_network(rows):
+def test_it_learns_and_the_same_seed_gives_the_same_network(rows, hints):
     losses: list[float] = []
-    first = train_trunk(rows, QUICK, lambda done, loss: losses.append(loss))
-    second = train_trunk(rows, QUICK)
+    first = train_trunk(rows, hints, QUICK, lambda done, loss: losses.append(loss))
+    second = train_trunk(rows, hints, QUICK)
     assert losses[-1] < 0.7 * losses[0] and len(losses) == 12
     same = [(tensor == second.state_dict()[name]).all() for name, tensor in first.state_dict().items()]
     moved = [(tensor != start).any() for tensor, start in zip(first.parameters(), imagenet_trunk().parameters())]
