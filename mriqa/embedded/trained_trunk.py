@@ -132,13 +132,16 @@ class CropBatches(Dataset[CropBatch]):
 
 
 def _crop(picture: Image.Image, settings: TrunkSettings, rng: np.random.Generator) -> Tensor:
+    """A crop (3, S, S) in any of the eight ways in which a square can be turned and mirrored."""
     side = settings.side
     if rng.random() < settings.whole_share:
         picture = picture.resize((side, side), Image.Resampling.BICUBIC)
     left, top = int(rng.integers(picture.width - side + 1)), int(rng.integers(picture.height - side + 1))
     pixels = np.asarray(picture.crop((left, top, left + side, top + side)))
-    if rng.random() < 0.5:
-        pixels = pixels[:, ::-1]
+    transposed, mirrored, flipped = rng.random(3) < 0.5
+    pixels = pixels.transpose(1, 0, 2) if transposed else pixels
+    pixels = pixels[:, ::-1] if mirrored else pixels
+    pixels = pixels[::-1] if flipped else pixels
     return torch.from_numpy(pixels.copy()).permute(2, 0, 1)
 
 
