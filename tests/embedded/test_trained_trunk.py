@@ -83,6 +83,16 @@ def test_batches_follow_the_seed_and_hold_pictures_of_one_content(rows, hints):
     assert not (batches[4].crops_B3SS == crops_B3SS).all()
 
 
+def test_crops_are_turned_and_mirrored_in_all_eight_ways(tmp_path):
+    square = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(square).save(tmp_path / "square.png")
+    row = RatedImage(tmp_path / "square.png", 3.0, 0.5, "toy", "square", "square")
+    settings = TrunkSettings(steps=1, contents=1, of_content=64, side=64, whole_share=0)
+    crops_B3SS = CropBatches([row], Hints({"square": "none"}, {"square": (0.0,)}), settings)[0].crops_B3SS
+    expected = {np.rot90(each, turns).tobytes() for each in (square, square[:, ::-1]) for turns in range(4)}
+    assert {crop_3SS.permute(1, 2, 0).numpy().tobytes() for crop_3SS in crops_B3SS} == expected
+
+
 def test_it_learns_and_the_same_seed_gives_the_same_network(rows, hints):
     losses: list[float] = []
     first = train_trunk(rows, hints, QUICK, lambda done, loss: losses.append(loss))
