@@ -7,7 +7,7 @@ what is content comes apart. Two more readings of the same statistics, thrown aw
 say what was measured on the picture beside its original (`trunk_hints`): a score alone teaches too little of that.
 Batch statistics stay those of ImageNet, folded into the convolutions.
 
-Legend: B crops of a batch, K damages, M measures.
+Legend: B crops of a batch, S side of a crop, F statistics of its features, K damages, M measures.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def write_set(folder, name: str, kinds: list[str]):
     """A manifest of the broad set, with a row for each kind."""
     rows = [
         {"image": f"{name}{k}.png", "mos": 1 + k % 4, "std": 0.5, "content": "c", "id": f"{name}{k}", "damage": kind,
-         "kind": kind, "severity": 0.5}
+         "kind": kind, "severity": 0.5, "measures": [0.1, 0.9]}
         for k, kind in enumerate(kinds)
     ]  # fmt: skip
     for row in rows:
