@@ -76,10 +76,18 @@ def check_config(file: str, names: Collection[str]) -> None:
 
 
 def exit_code(run: Callable[[], Any]) -> int:
-    """0 when `run` is through, 2 with one sentence on stderr where it raises a UserError."""
+    """0 when `run` is through, 2 with one sentence on stderr where it raises a UserError.
+
+    A process group that `run` has started is ended: its threads must not outlive the interpreter, which then aborts now
+    and then although all is done.
+    """
+    from torch import distributed
+
     try:
         run()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
     return 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from torch import distributed
 
 from mriqa.errors import UserError
 from mriqa.training.launching import exit_code, parse
@@ -65,3 +66,11 @@ def test_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "error: No manifest: give one.\n"
     with pytest.raises(ZeroDivisionError):  # a fault of ours keeps its traceback
         exit_code(lambda: 1 / 0)
+
+
+def test_a_process_group_does_not_outlive_the_run(tmp_path: Path) -> None:
+    def run() -> None:
+        distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+
+    assert exit_code(run) == 0 and not distributed.is_initialized()
+    assert exit_code(lambda: None) == 0

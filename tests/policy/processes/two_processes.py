@@ -92,3 +92,5 @@ def run(comparison: str, per_device_batch: int) -> list[dict[str, Any]]:
 seen = {"global": run("global", per_device_batch=3), "local": run("local", per_device_batch=4)}
 if PartialState().is_main_process:
     Path(folder, "seen.json").write_text(json.dumps(seen))
+PartialState().wait_for_everyone()
+PartialState().destroy_process_group()  # its threads must not outlive the interpreter, which aborts now and then
