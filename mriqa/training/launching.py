@@ -81,13 +81,12 @@ def exit_code(run: Callable[[], Any]) -> int:
     A process group that `run` has started is ended: its threads must not outlive the interpreter, which then aborts now
     and then although all is done.
     """
-    from torch import distributed
-
     try:
         run()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    if distributed.is_available() and distributed.is_initialized():
+    distributed = sys.modules.get("torch.distributed")  # a recipe that has no use for torch need not wait for it
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
     return 0
