@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from mriqa.embedded.lite_network import LiteBackbone, PooledStatistics
+from mriqa.embedded.lite_network import LiteBackbone, PooledStatistics, normalised
 from mriqa.embedded.lite_tower import imagenet_trunk
 from mriqa.embedded.trunk_hints import Hints
 from mriqa.images import load_image
@@ -91,7 +91,7 @@ class QualityReading(nn.Module):
         self.measures = nn.Linear(PooledStatistics.WIDTH, measures)
 
     def forward(self, crops_BCHW: Tensor) -> Readings:
-        pixels_BCHW = ((crops_BCHW.float() - 127) / 128).contiguous(memory_format=torch.channels_last)
+        pixels_BCHW = normalised(crops_BCHW).contiguous(memory_format=torch.channels_last)
         found_BF = self.norm(self.statistics(pixels_BCHW))
         return Readings(self.score(found_BF).squeeze(1), self.damage(found_BF), self.measures(found_BF))
 
