@@ -33,7 +33,7 @@ from mriqa.embedded.contents import (
     wheel_photographs,
 )
 from mriqa.embedded.dataset import DatasetPaths
-from mriqa.embedded.parallel import map_threads
+from mriqa.embedded.parallel import map_processes
 from mriqa.files import write_json
 from mriqa.manifest.formats import write_records
 
@@ -108,7 +108,7 @@ def build_broad_set(folder: str | Path, settings: BroadSettings | None = None, w
         pictures = plan_pictures(splits[split], getattr(settings, f"{split}_images"), rng)
         groups = [(content, [p for p in pictures if p.content == content]) for content in splits[split]]
         made = partial(_part, folder, settings, split == "train")
-        parts = map_threads(made, groups, f"{split} pictures", "content", workers)
+        parts = map_processes(made, groups, f"{split} pictures", "content", workers)
         rows[split] = [row for part in parts for row in part["pictures"]]
         if split == "train":
             fixed = [anchor for part in parts for anchor in part["anchors"]]
