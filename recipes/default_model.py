@@ -31,14 +31,12 @@ if TYPE_CHECKING:
 
 CONFIGS = Path(__file__).parent / "configs"
 HELD_OUT = ("denoised", "upscaled", "chain")  # kinds of damage that training never sees
-HALFWAY = 0.5
 WARM, POLICY = "warm_start", "mr_grpo"
 NOT_TAKEN = "; not taken"
 BESIDE = {
     "frozen": "",
     "trained": ", and beside them those of the same network trained on the pictures below, all weights, to state the "
     "score and, while it is trained, the damage, its severity and what full-reference measures found",
-    "halfway": ", and beside them those of a network halfway from there to one trained on the pictures below",
     "shamisa": ", and beside them those of the same network pretrained without labels (`recipes/shamisa.py`)",
 }
 
@@ -140,10 +138,9 @@ def _check_enough(settings: BroadSettings) -> None:
 
 
 def _trunks(arguments: argparse.Namespace, data: Any, manifests: Any) -> dict[str, Callable[[], LiteBackbone]]:
-    """How each network that may stand beside the frozen one is made, by name; one may use the file of one before it."""
+    """How each network that may stand beside the frozen one is made, by name."""
     from mriqa.broad.broad_set import read_details
-    from mriqa.embedded.lite_network import load_trunk
-    from mriqa.embedded.trained_trunk import TrunkSettings, blended, train_trunk
+    from mriqa.embedded.trained_trunk import TrunkSettings, train_trunk
     from mriqa.embedded.trunk_hints import Hints
     from mriqa.manifest import read_manifest
     from mriqa.progress import progress_bar
@@ -159,16 +156,13 @@ def _trunks(arguments: argparse.Namespace, data: Any, manifests: Any) -> dict[st
         with progress_bar(settings.steps, description="Training the network", unit="steps") as bar:
             return train_trunk(rows, hints, settings, lambda done, loss: bar.move_to(done))
 
-    def halfway() -> LiteBackbone:
-        return blended(load_trunk(arguments.output / "trained.safetensors"), HALFWAY)
-
     def shamisa() -> LiteBackbone:
         from mriqa.embedded.lite_tower import trunk_of
         from mriqa.pretrain.quality_encoder import load_quality_encoder
 
         return trunk_of(load_quality_encoder(arguments.shamisa)[0].backbone)
 
-    return {"trained": trained, "halfway": halfway, **({"shamisa": shamisa} if arguments.shamisa else {})}
+    return {"trained": trained, **({"shamisa": shamisa} if arguments.shamisa else {})}
 
 
 def _kept(file: Path, make: Callable[[], LiteBackbone]) -> LiteBackbone:

@@ -188,10 +188,3 @@ def trunk_loss(read: Readings, batch: CropBatch, settings: TrunkSettings) -> Ten
     of_measures = F.smooth_l1_loss(read.measures_BM, batch.measures_BM, beta=0.5)
     of_scores = margin_loss(read.scores_B, batch.scores_B, settings.beta)
     return of_scores + settings.damage_weight * of_damages + settings.measures_weight * of_measures
-
-
-def blended(trunk: LiteBackbone, share: float) -> LiteBackbone:
-    """The ImageNet network with `share` of the way to another's weights (Wortsman et al., WiSE-FT, CVPR 2022)."""
-    mixed, end = imagenet_trunk(), trunk.state_dict()
-    mixed.load_state_dict({name: torch.lerp(start, end[name], share) for name, start in mixed.state_dict().items()})
-    return mixed

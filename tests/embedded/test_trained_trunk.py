@@ -1,4 +1,4 @@
-"""Training the tower's network to see quality: the loss, what it learns, and how far two networks are blended."""
+"""Training the tower's network to see quality: the loss, the crops and what it learns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from mriqa.embedded.trained_trunk import (
     CropBatches,
     Readings,
     TrunkSettings,
-    blended,
     margin_loss,
     train_trunk,
     trunk_loss,
@@ -101,13 +100,3 @@ def test_it_learns_and_the_same_seed_gives_the_same_network(rows, hints):
     same = [(tensor == second.state_dict()[name]).all() for name, tensor in first.state_dict().items()]
     moved = [(tensor != start).any() for tensor, start in zip(first.parameters(), imagenet_trunk().parameters())]
     assert all(same) and all(moved)
-
-
-def test_a_blend_lies_between_the_two_networks():
-    trunk, start = imagenet_trunk(), imagenet_trunk().state_dict()
-    with torch.no_grad():
-        for weight in trunk.parameters():
-            weight.add_(1)
-    for share in (0.0, 0.25, 1.0):
-        for name, weight in blended(trunk, share).state_dict().items():
-            torch.testing.assert_close(weight, start[name] + share)
