@@ -40,7 +40,7 @@ from mriqa.manifest.formats import write_records
 SETTINGS_FILE, REPORT_FILE = "settings.json", "labels.json"
 IMAGES, PARTS = "images", "parts"
 SPLITS = ("train", "val", "test")
-RECIPE = 3  # raised when the same settings would give other pictures or rows
+RECIPE = 4  # raised when the same settings would give other pictures or rows
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ COMPOSITION = Damage("composition", "composition", engine.composition)
 CODECS = (
     *_of_kind("compression", codecs.jpeg_file, codecs.jpeg_again, codecs.webp_file, codecs.jpeg2000_file),
     *_of_kind("compression", *([codecs.avif_file] if codecs.HAS_AVIF else [])),
+    *_of_kind("small file", codecs.small_file),
 )
 OTHER_DAMAGES = (
     *_of_kind("lost resolution", lost_resolution.lost_resolution, lost_resolution.blocky),

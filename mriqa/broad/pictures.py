@@ -20,7 +20,7 @@ from mriqa.broad.full_reference import measure
 from mriqa.embedded.contents import Content
 
 PRISTINE = "pristine"
-SHARES = {PRISTINE: 0.07, "labelled": 0.31, "composition": 0.15, "codec": 0.12, "other": 0.35}
+SHARES = {PRISTINE: 0.07, "labelled": 0.31, "composition": 0.15, "codec": 0.15, "other": 0.32}
 MOST_SHRUNK = 3.0
 
 

@@ -1,4 +1,7 @@
-"""Real codecs, by Pillow: JPEG in all chroma subsamplings and through two generations, WebP, AVIF, JPEG 2000."""
+"""Real codecs, by Pillow: JPEG in all chroma subsamplings and through two generations, WebP, AVIF, JPEG 2000.
+
+And what streaming and web sites do with each of them: a small file that is shown large.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import numpy as np
 from PIL import Image, features
 
 from mriqa.broad.damage import between
+from mriqa.broad.damages.lost_resolution import ENLARGE, SHRINK, shrunk
 
 SUBSAMPLINGS = (0, 1, 2)  # 4:4:4, 4:2:2, 4:2:0
 HAS_AVIF = features.check("avif")
@@ -55,8 +59,22 @@ def jpeg2000_file(pixels: np.ndarray, severity: float, rng: np.random.Generator)
     )
 
 
+def small_file(pixels: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
+    """Shrunk by up to 5, encoded by any of the codecs, and enlarged to the size that it is shown at."""
+    height, width = pixels.shape[:2]
+    parts = rng.uniform(0.1, 0.7, 2)  # of the severity that each of shrinking and encoding takes, one of them most
+    parts[rng.integers(2)] = 0.9
+    down, up = SHRINK[rng.integers(1, len(SHRINK))], ENLARGE[rng.integers(len(ENLARGE))]
+    codec = FILES[rng.integers(len(FILES))]
+    small = codec(shrunk(pixels, between(1.1, 5, parts[0] * severity), down), parts[1] * severity, rng)
+    return np.asarray(Image.fromarray(small).resize((width, height), up))
+
+
 def through_codec(pixels: np.ndarray, form: str, **options: object) -> np.ndarray:
     """Encoded by Pillow and decoded again."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, form, **options)
     return np.asarray(Image.open(file).convert("RGB"))
+
+
+FILES = (jpeg_file, webp_file, jpeg2000_file, *([avif_file] if HAS_AVIF else []))
