@@ -4,7 +4,7 @@
     python recipes/default_model.py --photos FOLDER --install     # put it into the package, in place of the one there
 
 1. Data: photographs spoiled in every way at hand, labelled by KADID-10k's raters and by full-reference measures
-   (`mriqa.broad`). Some kinds of damage are held out: training never sees them.
+   (`mriqa.broad`), 3 GB of them. Some kinds of damage are held out: training never sees them.
 2. A network for quality: EfficientNet-Lite0's weights trained on crops (`mriqa.embedded.trained_trunk`).
 3. Candidates: the tiny model with frozen ImageNet features alone, and with another network's beside them, each trained
    to state the scores (configs/default_model_sft.yaml).
@@ -50,7 +50,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--credit", help="whose photographs these are and under which licence, for the card")
     parser.add_argument("--shamisa", help="a folder of recipes/shamisa.py, as one more candidate's network")
     parser.add_argument("--output", type=Path, default=Path("outputs/default_model"), help="folder to write to")
-    parser.add_argument("--train_images", type=int, default=7000, help="pictures to train on (default 7000)")
+    parser.add_argument("--train_images", type=int, default=14000, help="pictures to train on (default 14000)")
     parser.add_argument("--val_images", type=int, default=1000, help="pictures to choose by (default 1000)")
     parser.add_argument("--test_images", type=int, default=1500, help="pictures for the card (default 1500)")
     parser.add_argument("--trunk_steps", type=int, default=5000, help="updates of the network (default 5000)")

@@ -57,7 +57,7 @@ class BroadSettings:
     """
 
     photos: tuple[str, ...] = ()
-    train_images: int = 7000
+    train_images: int = 14000
     val_images: int = 1000
     test_images: int = 1500
     size: int = 384
