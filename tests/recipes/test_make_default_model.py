@@ -10,13 +10,21 @@ import default_model
 import pytest
 
 from mriqa import Scorer
+from mriqa.broad import BroadSettings
 from mriqa.embedded.contents import EmbeddedDataError
+from mriqa.embedded.trained_trunk import TrunkSettings
 
 
 def test_too_few_contents_for_intervals_are_refused_before_anything_is_made(tmp_path: Path) -> None:
     with pytest.raises(EmbeddedDataError, match=r"60 validation pictures of 10 contents, .* 1000 of 5: .*--photos"):
         default_model.run(default_model.parse_arguments(["--output", str(tmp_path / "out")]))
     assert not (tmp_path / "out").exists()
+
+
+def test_options_left_out_are_the_settings_defaults() -> None:
+    options, data = default_model.parse_arguments([]), BroadSettings()
+    asked = (options.train_images, options.val_images, options.test_images, options.seed, options.trunk_steps)
+    assert asked == (data.train_images, data.val_images, data.test_images, data.seed, TrunkSettings().steps)
 
 
 @pytest.mark.skipif(not os.environ.get("MRIQA_LONG_TESTS"), reason="takes minutes: set MRIQA_LONG_TESTS=1")
