@@ -1,8 +1,8 @@
 """Pictures that are no photographs, drawn by code: what a calibration shows beside photographs, to know them apart.
 
-Blank pages, noise, gradients, pages of text, windows of programs, charts, line drawings and flat coloured drawings,
-some of them compressed. That examples of what is strange help to find other strange things is from Hendrycks, Mazeika
-and Dietterich, "Deep anomaly detection with outlier exposure", ICLR 2019.
+Blank pages, noise, patches, gradients, pages of text, windows of programs, charts, line drawings and flat coloured
+drawings, some of them compressed. That examples of what is strange help to find other strange things is from Hendrycks,
+Mazeika and Dietterich, "Deep anomaly detection with outlier exposure", ICLR 2019.
 """
 
 from __future__ import annotations
@@ -50,6 +50,14 @@ def _noise(random: np.random.Generator) -> Image.Image:
         pixels = random.normal(random.uniform(60, 200), random.uniform(10, 80), (small, small, channels)).clip(0, 255)
     picture = Image.fromarray(np.broadcast_to(pixels, (small, small, 3)).astype(np.uint8))
     return picture.resize((SIDE, SIDE), Image.Resampling(int(random.choice([0, 2]))))
+
+
+def _patches(random: np.random.Generator) -> Image.Image:
+    """Noise of large patches, coloured or grey, sharp or smooth."""
+    along = int(random.integers(6, 64))
+    channels = int(random.choice([1, 3]))
+    pixels = np.broadcast_to(random.integers(0, 256, (along, along, channels)), (along, along, 3)).astype(np.uint8)
+    return Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling(int(random.choice([0, 2, 3]))))
 
 
 def _gradient(random: np.random.Generator) -> Image.Image:
@@ -141,7 +149,7 @@ def _flat_drawing(random: np.random.Generator) -> Image.Image:
 
 
 KINDS: tuple[Callable[[np.random.Generator], Image.Image], ...] = (
-    _blank, _noise, _text, _window, _chart, _line_drawing, _flat_drawing, _gradient,
+    _blank, _noise, _text, _window, _chart, _line_drawing, _flat_drawing, _gradient, _patches,
 )  # fmt: skip
 
 

@@ -119,6 +119,7 @@ def strange() -> dict[str, Image.Image]:
         "grey page": Image.new("RGB", (300, 300), (127, 127, 127)),
         "noise": Image.fromarray(random.integers(0, 256, (384, 512, 3), np.uint8)),
         "grey noise": Image.fromarray(random.integers(0, 256, (384, 512), np.uint8)).convert("RGB"),
+        "patches": Image.fromarray(random.integers(0, 256, (12, 12), np.uint8)).resize((400, 400)).convert("RGB"),
         "screenshot": screenshot,
         "drawing": drawing,
     }
