@@ -76,7 +76,8 @@ def run(arguments: argparse.Namespace) -> Path:
     torch.set_num_threads(arguments.threads)
 
     from mriqa.broad.broad_set import BroadSettings, build_broad_set
-    from mriqa.files import new_folder, write_text
+    from mriqa.embedded.packaged import HELD_OUT_FILE, default_model_folder
+    from mriqa.files import new_folder, write_json, write_text
     from mriqa.training.default_model.default_model_choice import choose, split_by_kind
 
     output: Path = arguments.output
@@ -111,12 +112,11 @@ def run(arguments: argparse.Namespace) -> Path:
     if not model_dir.is_dir():
         with new_folder(model_dir) as staged:
             _pack(folder / stage / "model", staged)
+            write_json(_held_out_contents(settings), staged / HELD_OUT_FILE)
     choice = {"chosen": chosen, "candidates": judged, "stage": stage, "stages": stages}
     write_text(_card(model_dir, data, settings, choice, arguments), model_dir / "README.md")
     print(f"The model is in {model_dir}: mriqa score PICTURES --model {model_dir}")
     if arguments.install:
-        from mriqa.embedded.packaged import default_model_folder
-
         with new_folder(default_model_folder(), overwrite=True) as staged:
             shutil.copytree(model_dir, staged, dirs_exist_ok=True)
         print(f"It is also in {default_model_folder()}.")
@@ -135,6 +135,13 @@ def _check_enough(settings: BroadSettings) -> None:
             f"Intervals are calibrated on at least {FEWEST_IMAGES} validation pictures of {FEWEST_CONTENTS} contents, "
             f"and there are {settings.val_images} of {contents}: give more photographs by --photos, or --val_images."
         )
+
+
+def _held_out_contents(settings: BroadSettings) -> list[str]:
+    from mriqa.broad.broad_set import split_contents
+
+    splits = split_contents(settings)
+    return sorted(content.name for split in ("val", "test") for content in splits[split])
 
 
 def _trunks(arguments: argparse.Namespace, data: Any, manifests: Any) -> dict[str, Callable[[], LiteBackbone]]:

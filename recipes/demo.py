@@ -5,7 +5,8 @@
 
 Builds the embedded data set and model, warms the model up on (image, answer) pairs (configs/tiny_sft.yaml), trains it
 by MR-GRPO (configs/tiny.yaml), and scores the test pictures, whose contents neither training nor validation has seen.
-With --broad the data are a small broad set (docs/broad_set.md), and the model is no judge of five distortions alone.
+With --broad the data are a small broad set (docs/broad_set.md), seen by the packaged model's eye, and the model is no
+judge of five distortions alone.
 Writes results.json, scatter.png, training_curve.png, predictions.jsonl and model/, for `mriqa score --model`. A second
 run reuses what is finished; --fresh starts again.
 """
@@ -32,7 +33,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--distortions", nargs="+", metavar="NAME", help="distortions to train on, e.g. jpeg jpeg2000 (default: five)"
     )
-    parser.add_argument("--broad", action="store_true", help="train on a small broad set: 61 damages of 16 kinds")
+    parser.add_argument("--broad", action="store_true", help="train on a small broad set: 62 damages of 17 kinds")
     parser.add_argument(
         "--warm_start_steps", type=int, help="length of the warm start (default: as configs/tiny_sft.yaml)"
     )

@@ -54,6 +54,7 @@ class BroadSettings:
         scenes: procedural scenes beside the photographs.
         seed: of contents, crops and damages.
         shares: of the contents, in each split.
+        held_out: names of contents that validation and test get before any others.
     """
 
     photos: tuple[str, ...] = ()
@@ -64,6 +65,7 @@ class BroadSettings:
     scenes: int = 24
     seed: int = 0
     shares: Mapping[str, float] = field(default_factory=lambda: {"train": 0.70, "val": 0.12, "test": 0.18})
+    held_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.size < SIDE:
@@ -129,7 +131,7 @@ def split_contents(settings: BroadSettings) -> dict[str, list[Content]]:
     """Contents to splits, each source in the same shares, at least one each."""
     sources = [folder_photographs(Path(photos), settings.size) for photos in settings.photos]
     sources += [wheel_photographs()] + ([procedural_scenes(settings.scenes, settings.seed)] if settings.scenes else [])
-    return split_sources(sources, settings.shares, settings.seed)
+    return split_sources(sources, settings.shares, settings.seed, settings.held_out)
 
 
 def _claim(folder: Path, settings: BroadSettings) -> None:

@@ -11,7 +11,7 @@ Arrays are (H, W, 3) float32 in [0, 1]; sizes are pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -183,15 +183,19 @@ def _texture(side: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def split_sources(
-    sources: Sequence[Sequence[Content]], shares: Mapping[str, float], seed: int
+    sources: Sequence[Sequence[Content]], shares: Mapping[str, float], seed: int, held_out: Collection[str] = ()
 ) -> dict[str, list[Content]]:
-    """Contents to the splits train, val and test: each source in the same shares, at least one each."""
+    """Contents to the splits train, val and test: each source in the same shares, at least one each.
+
+    Validation and test get the contents named in `held_out` before any others.
+    """
     rng = np.random.default_rng(seed)
     splits: dict[str, list[Content]] = {"train": [], "val": [], "test": []}
     for contents in sources:
         order = [contents[i] for i in rng.permutation(len(contents))]
-        held_out = {split: max(1, round(shares[split] * len(order))) for split in ("val", "test")}
-        splits["val"] += order[: held_out["val"]]
-        splits["test"] += order[held_out["val"] : sum(held_out.values())]
-        splits["train"] += order[sum(held_out.values()) :]
+        order.sort(key=lambda content: content.name not in held_out)
+        counts = {split: max(1, round(shares[split] * len(order))) for split in ("val", "test")}
+        splits["val"] += order[: counts["val"]]
+        splits["test"] += order[counts["val"] : sum(counts.values())]
+        splits["train"] += order[sum(counts.values()) :]
     return splits

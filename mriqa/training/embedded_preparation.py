@@ -14,6 +14,9 @@ from mriqa.answers import load_format
 from mriqa.broad.broad_set import BroadSettings, build_broad_set
 from mriqa.embedded.dataset import DatasetPaths, DatasetSettings, build_dataset
 from mriqa.embedded.eye import TILE
+from mriqa.embedded.lite_network import LiteBackbone
+from mriqa.embedded.lite_tower import LiteTower
+from mriqa.embedded.packaged import default_model_folder, held_out_contents
 from mriqa.embedded.parallel import map_threads
 from mriqa.embedded.tiny_fastvlm import build_tiny_fastvlm
 from mriqa.files import new_folder
@@ -86,7 +89,10 @@ def prepare_broad(
     train_images: int | None = None,
     settings: BroadSettings | None = None,
 ) -> Prepared:
-    """As `prepare`, on the broad data set, with a model that sees each picture as the packaged one does.
+    """As `prepare`, on the broad data set, with a model that sees each picture through the packaged one's eye.
+
+    Contents inside the wheels are few, and a network trained on them alone knows no others: so the packaged model's
+    network, trained on many more, lends its features. Validation and test get contents that it was not trained on.
 
     Args:
         folder: where to write.
@@ -104,9 +110,18 @@ def prepare_broad(
         val_images=max(1, count // 5),
         test_images=max(1, 2 * count // 5),
         seed=seed,
+        held_out=held_out_contents(),
     )
     data = build_broad_set(folder / "data", settings)
-    return _prepared(folder, data, seed=settings.seed, tile=TILE, grid=TILE_GRID)
+    return _prepared(folder, data, seed=settings.seed, tile=TILE, grid=TILE_GRID, trunks=[packaged_network()])
+
+
+def packaged_network() -> LiteBackbone:
+    """The network in the packaged model's eye that was trained to see quality, in single precision."""
+    model, _ = load_vlm(default_model_folder(), device="cpu")
+    tower = model.get_submodule("model.vision_tower")
+    assert isinstance(tower, LiteTower)
+    return tower.trunks[-1].float()
 
 
 def _prepared(folder: Path, data: DatasetPaths, **how: Any) -> Prepared:

@@ -9,12 +9,14 @@ from PIL import Image
 
 from mriqa.broad import BroadSettings, build_broad_set, read_details
 from mriqa.broad.anchors import INVISIBLE, score_at
+from mriqa.broad.broad_set import split_contents
 from mriqa.broad.changes import NAMES, changes
 from mriqa.broad.damage_table import DAMAGES
 from mriqa.broad.full_reference import HIGHEST_PSNR, RISING, measure
 from mriqa.broad.labels import deviation_curve
 from mriqa.broad.pictures import SHARES, damage_deck
 from mriqa.distortions import mean_mos
+from mriqa.embedded.packaged import held_out_contents
 from mriqa.manifest import read_manifest
 
 pytest.importorskip("piq", reason="labels need the extra `recipes`")
@@ -41,6 +43,16 @@ def test_splits_have_their_sizes_and_share_no_content(built):
     assert [len(rows[split]) for split in rows] == [60, 30, 20]
     contents = [{row.content for row in rows[split]} for split in rows]
     assert sum(map(len, contents)) == len(set.union(*contents))
+
+
+def test_validation_and_test_get_what_is_held_out_first():
+    """None of the photographs and scenes here is one that the packaged model was trained on."""
+    held_out = held_out_contents()
+    splits = split_contents(BroadSettings(held_out=held_out))
+    kept = {content.name for split in ("val", "test") for content in splits[split]}
+    assert kept <= set(held_out) and {content.kind for content in splits["test"]} == {"photograph", "dead_leaves"}
+    assert not kept & {content.name for content in splits["train"]}
+    assert list(map(len, splits.values())) == list(map(len, split_contents(BroadSettings()).values()))
 
 
 def test_labelled_distortions_have_half_of_their_published_score(built):

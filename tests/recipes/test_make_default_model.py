@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 from mriqa import Scorer
 from mriqa.broad import BroadSettings
 from mriqa.embedded.contents import EmbeddedDataError
+from mriqa.embedded.packaged import HELD_OUT_FILE
 from mriqa.embedded.trained_trunk import TrunkSettings
+from mriqa.manifest import read_manifest
 
 
 def test_too_few_contents_for_intervals_are_refused_before_anything_is_made(tmp_path: Path) -> None:
@@ -35,3 +38,6 @@ def test_the_recipe_makes_a_model_with_a_card(tmp_path: Path, shared_data: Calla
     folder = default_model.run(default_model.parse_arguments(options))
     assert 1 <= Scorer.from_pretrained(folder).score([next((tmp_path / "data" / "images").iterdir())])[0].score <= 5
     assert "(chosen)" in (folder / "README.md").read_text()
+    trained_on = {row.content for row in read_manifest(tmp_path / "train.jsonl")}
+    held_out = json.loads((folder / HELD_OUT_FILE).read_text())
+    assert len(held_out) > 10 and not trained_on & set(held_out)

@@ -18,7 +18,7 @@ from mriqa.manifest import ManifestError, read_manifest
 from mriqa.models import load_scoring_settings, load_vlm
 from mriqa.scoring.prompts import prompt_batch
 from mriqa.training.config import RunArguments
-from mriqa.training.embedded_preparation import prepare, prepare_broad
+from mriqa.training.embedded_preparation import packaged_network, prepare, prepare_broad
 from mriqa.training.embedded_runs import fill_in_embedded, scores_of
 from mriqa.training.runs import load_policy
 
@@ -104,13 +104,15 @@ def test_a_model_without_its_settings_was_left_unfinished(prepared, tmp_path):
 
 
 def test_the_broad_set_takes_the_place_of_the_labelled_one(tmp_path, monkeypatch):
-    """Its model sees a strip of tiles, as the packaged one does, and its features lie where training looks."""
+    """Its model sees tiles through the packaged one's network, and its features lie where training looks."""
     pytest.importorskip("piq")
     settings = BroadSettings(train_images=12, val_images=3, test_images=3, size=192, scenes=3)
     broad = prepare_broad(tmp_path, settings=settings)
     assert [len(read_details(path)) for path in (broad.train, broad.val, broad.test)] == [12, 3, 3]
     model, _ = load_vlm(broad.model, device="cpu")
     assert model.config.vision_config.tile == TILE
+    lent = model.get_submodule("model.vision_tower").trunks[1].state_dict()
+    assert all(torch.equal(lent[name], weight) for name, weight in packaged_network().state_dict().items())
     assert len(sorted(broad.features.rglob("*.safetensors"))) == len(rows_of(broad))
     asked = []
     monkeypatch.setattr("mriqa.training.embedded_runs.prepare_broad", lambda *a, **k: asked.append((a, k)) or broad)
