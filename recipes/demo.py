@@ -27,7 +27,9 @@ CONFIGS = Path(__file__).parent / "configs"
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The demo's few options; everything else stands in the two YAML files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, default=Path("outputs/demo"), help="folder to write to")
+    parser.add_argument(
+        "--output", type=Path, help="folder to write to (default outputs/demo; outputs/demo_broad with --broad)"
+    )
     parser.add_argument("--photos", type=Path, help="folder of photographs to use instead of the built-in contents")
     parser.add_argument("--train_images", type=int, help="pictures to train on (default 1600; 1000 with --broad)")
     parser.add_argument(
@@ -42,7 +44,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     # Two torch threads fall twentyfold behind one as soon as another process wants one of their cores.
     parser.add_argument("--threads", type=int, default=1, help="torch threads in training (default 1)")
     parser.add_argument("--fresh", action="store_true", help="delete the folder's earlier demo first")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    arguments.output = arguments.output or Path("outputs/demo_broad" if arguments.broad else "outputs/demo")
+    return arguments
 
 
 def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:

@@ -194,7 +194,7 @@ esac""",
 
     # The second run reuses the environment, a change of the pins renews it, photographs are handed on.
     assert make("demo", f"PYTHON={python}", "PHOTOS=my photos").returncode == 0
-    assert log.read_text().splitlines() == ["recipes/demo.py --output outputs/demo --photos my photos"]
+    assert log.read_text().splitlines() == ["recipes/demo.py --photos my photos"]
     log.unlink()
     later = (tmp_path / ".venv" / ".ready").stat().st_mtime + 10
     os.utime(tmp_path / "constraints.txt", (later, later))
