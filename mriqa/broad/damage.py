@@ -46,3 +46,10 @@ def as_pixels(values_HW3: np.ndarray) -> np.ndarray:
 def between(first: float, last: float, severity: float) -> float:
     """From `first` at severity 0 to `last` at 1 in equal ratios; both above 0."""
     return first * (last / first) ** severity
+
+
+def parts_of_severity(steps: int, most: float, rng: np.random.Generator) -> np.ndarray:
+    """What part (steps,) of a severity each of several steps takes: 0.1 to 0.7, and one of them `most`."""
+    parts = rng.uniform(0.1, 0.7, steps)
+    parts[rng.integers(steps)] = most
+    return parts

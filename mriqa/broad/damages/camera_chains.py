@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mriqa.broad.damage import Spoil
+from mriqa.broad.damage import Spoil, parts_of_severity
 from mriqa.broad.damages.codecs import jpeg_file, webp_file
 from mriqa.broad.damages.exposure import dark_light
 from mriqa.broad.damages.grain import coarse_noise, denoised_flat, sensor_noise
@@ -42,8 +42,7 @@ def enlarged_jpeg(pixels: np.ndarray, severity: float, rng: np.random.Generator)
 
 def _chain(steps: Sequence[Spoil], pixels: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
     """Each step at its own part of the severity, one of them at most of it."""
-    parts = rng.uniform(0.1, 0.7, len(steps))
-    parts[rng.integers(len(steps))] = 0.8
+    parts = parts_of_severity(len(steps), 0.8, rng)
     for step, part, seed in zip(steps, parts, rng.integers(2**62, size=len(steps))):
         pixels = step(pixels, float(part) * severity, np.random.default_rng(seed))
     return pixels

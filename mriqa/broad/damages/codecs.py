@@ -10,7 +10,7 @@ import io
 import numpy as np
 from PIL import Image, features
 
-from mriqa.broad.damage import between
+from mriqa.broad.damage import between, parts_of_severity
 from mriqa.broad.damages.lost_resolution import ENLARGE, SHRINK, shrunk
 
 SUBSAMPLINGS = (0, 1, 2)  # 4:4:4, 4:2:2, 4:2:0
@@ -62,11 +62,10 @@ def jpeg2000_file(pixels: np.ndarray, severity: float, rng: np.random.Generator)
 def small_file(pixels: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
     """Shrunk by up to 5, encoded by any of the codecs, and enlarged to the size that it is shown at."""
     height, width = pixels.shape[:2]
-    parts = rng.uniform(0.1, 0.7, 2)  # of the severity that each of shrinking and encoding takes, one of them most
-    parts[rng.integers(2)] = 0.9
+    shrinking, encoding = parts_of_severity(2, 0.9, rng) * severity
     down, up = SHRINK[rng.integers(1, len(SHRINK))], ENLARGE[rng.integers(len(ENLARGE))]
     codec = FILES[rng.integers(len(FILES))]
-    small = codec(shrunk(pixels, between(1.1, 5, parts[0] * severity), down), parts[1] * severity, rng)
+    small = codec(shrunk(pixels, between(1.1, 5, shrinking), down), encoding, rng)
     return np.asarray(Image.fromarray(small).resize((width, height), up))
 
 

@@ -16,25 +16,24 @@ ENLARGE = tuple(getattr(Image.Resampling, name) for name in ("BILINEAR", "BICUBI
 def lost_resolution(pixels: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
     """Shrunk by 1.3 to 10 with one resampler, enlarged with a smooth one."""
     down, up = SHRINK[rng.integers(len(SHRINK))], ENLARGE[rng.integers(len(ENLARGE))]
-    return resized(pixels, between(1.3, 10, severity), down, up)
+    return _resized(pixels, between(1.3, 10, severity), down, up)
 
 
 def blocky(pixels: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
     """Shrunk by 1.3 to 8, enlarged by repeating pixels."""
     down = SHRINK[rng.integers(len(SHRINK))]
-    return resized(pixels, between(1.3, 8, severity), down, Image.Resampling.NEAREST)
+    return _resized(pixels, between(1.3, 8, severity), down, Image.Resampling.NEAREST)
 
 
 def upscaled(pixels: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
     """Shrunk by 1.3 to 6, enlarged and sharpened, as enlargers do that want to look crisp."""
     down, up = SHRINK[rng.integers(1, len(SHRINK))], ENLARGE[rng.integers(1, len(ENLARGE))]
     factor, strength = between(1.3, 6, severity), rng.uniform(0.6, 2.0)
-    enlarged = Image.fromarray(resized(pixels, factor, down, up))
+    enlarged = Image.fromarray(_resized(pixels, factor, down, up))
     return np.asarray(enlarged.filter(ImageFilter.UnsharpMask(0.6 * factor, int(100 * strength), 0)))
 
 
-def resized(pixels: np.ndarray, factor: float, down: Image.Resampling, up: Image.Resampling) -> np.ndarray:
-    """Shrunk by the factor and enlarged to its size again."""
+def _resized(pixels: np.ndarray, factor: float, down: Image.Resampling, up: Image.Resampling) -> np.ndarray:
     height, width = pixels.shape[:2]
     return np.asarray(Image.fromarray(shrunk(pixels, factor, down)).resize((width, height), up))
 
