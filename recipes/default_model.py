@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mriqa.broad.broad_set import BroadSettings
     from mriqa.embedded.lite_network import LiteBackbone
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -75,7 +74,7 @@ def run(arguments: argparse.Namespace) -> Path:
 
     torch.set_num_threads(arguments.threads)
 
-    from mriqa.broad.broad_set import BroadSettings, build_broad_set
+    from mriqa.broad.broad_set import BroadSettings, build_broad_set, split_contents
     from mriqa.embedded.packaged import HELD_OUT_FILE, default_model_folder
     from mriqa.files import new_folder, write_json, write_text
     from mriqa.training.default_model.default_model_choice import choose, split_by_kind
@@ -88,7 +87,8 @@ def run(arguments: argparse.Namespace) -> Path:
         test_images=arguments.test_images,
         seed=arguments.seed,
     )
-    _check_enough(settings)
+    splits = split_contents(settings)
+    _check_enough(len(splits["val"]), settings.val_images)
     data = build_broad_set(output / "data", settings)
     manifests = split_by_kind(data, HELD_OUT, output)
 
@@ -112,7 +112,7 @@ def run(arguments: argparse.Namespace) -> Path:
     if not model_dir.is_dir():
         with new_folder(model_dir) as staged:
             _pack(folder / stage / "model", staged)
-            write_json(_held_out_contents(settings), staged / HELD_OUT_FILE)
+            write_json(sorted(content.name for content in splits["val"] + splits["test"]), staged / HELD_OUT_FILE)
     choice = {"chosen": chosen, "candidates": judged, "stage": stage, "stages": stages}
     write_text(_card(model_dir, data, settings, choice, arguments), model_dir / "README.md")
     print(f"The model is in {model_dir}: mriqa score PICTURES --model {model_dir}")
@@ -123,25 +123,16 @@ def run(arguments: argparse.Namespace) -> Path:
     return model_dir
 
 
-def _check_enough(settings: BroadSettings) -> None:
+def _check_enough(contents: int, images: int) -> None:
     """Refuse at once what calibration, the last stage, would refuse: contents that are too few."""
-    from mriqa.broad.broad_set import split_contents
     from mriqa.embedded.contents import EmbeddedDataError
     from mriqa.scoring.calibrating import FEWEST_CONTENTS, FEWEST_IMAGES
 
-    contents = len(split_contents(settings)["val"])
-    if contents < FEWEST_CONTENTS or settings.val_images < FEWEST_IMAGES:
+    if contents < FEWEST_CONTENTS or images < FEWEST_IMAGES:
         raise EmbeddedDataError(
             f"Intervals are calibrated on at least {FEWEST_IMAGES} validation pictures of {FEWEST_CONTENTS} contents, "
-            f"and there are {settings.val_images} of {contents}: give more photographs by --photos, or --val_images."
+            f"and there are {images} of {contents}: give more photographs by --photos, or --val_images."
         )
-
-
-def _held_out_contents(settings: BroadSettings) -> list[str]:
-    from mriqa.broad.broad_set import split_contents
-
-    splits = split_contents(settings)
-    return sorted(content.name for split in ("val", "test") for content in splits[split])
 
 
 def _trunks(arguments: argparse.Namespace, data: Any, manifests: Any) -> dict[str, Callable[[], LiteBackbone]]:
