@@ -196,6 +196,9 @@ esac""",
     assert make("demo", f"PYTHON={python}", "PHOTOS=my photos").returncode == 0
     assert log.read_text().splitlines() == ["recipes/demo.py --photos my photos"]
     log.unlink()
+    assert make("demo", f"PYTHON={python}", "BROAD=1").returncode == 0
+    assert log.read_text().splitlines() == ["recipes/demo.py --broad"]
+    log.unlink()
     later = (tmp_path / ".venv" / ".ready").stat().st_mtime + 10
     os.utime(tmp_path / "constraints.txt", (later, later))
     assert make("demo", f"PYTHON={python}").returncode == 0
