@@ -1,4 +1,4 @@
-"""How the embedded model sees a picture: a small picture of the whole, and crops at native scale, in one sequence.
+"""How the embedded model sees a picture: a small picture of the whole, and crops at native scale, in one strip.
 
 The whole shows exposure, colours and composition; the crops show detail, which a smaller picture has lost. All are
 square tiles of one side, below each other in one strip, which `LiteTower` takes apart again.

@@ -6,10 +6,10 @@ It needs neither timm nor transformers, which take seconds to import.
 
 Quality lives in local statistics more than in objects, so the last layer is not what is handed on: in cells of 32 x 32
 pixels it is the mean and the standard deviation over space of the stride-4 and the stride-16 features. The cells are
-averaged to a grid, and each channel is standardised.
+averaged to a grid, those of the eye's tiles may be summed up in a single one, and each channel is standardised.
 
 Legend: B images, T tiles of an image, C channels (3 of an image, 272 of a network's statistics), H W pixels,
-g cells along each side of a tile's grid, n cells.
+g cells along each side of a tile's grid, h w cells of an image, n cells.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from mriqa.files import replacing
 CELL_PIXELS = 32
 STRIDES = (4, 16)  # of the stages that are read
 STATISTICS = 2 * (24 + 112)  # mean and standard deviation of both stages' channels
+SUMS = 3  # of a `summary`, for each channel
 
 _STEM = 32
 _STAGES = (  # blocks, kernel size, stride of the first, expansion, channels: table 1 of the paper, stages 2 to 6
@@ -43,22 +44,30 @@ _ONE_PASS = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "
 
 
 class LiteStatistics(nn.Module):
-    """Pixels (B, 3, H, W) to standardised cell statistics (B, C, T g, g); see `cell_statistics`."""
+    """Pixels (B, 3, H, W) to standardised cells (B, C, h, w): `cell_statistics`, summed up where asked."""
 
     channel_mean: Tensor
     channel_std: Tensor
 
-    def __init__(self, grid: int, tile: int | None = None, trunks: int = 1) -> None:
+    def __init__(self, grid: int, tile: int | None = None, trunks: int = 1, summed_up: bool = False) -> None:
         super().__init__()
-        self.grid, self.tile = grid, tile
+        self.grid, self.tile, self.summed_up = grid, tile, summed_up
         self.backbone = LiteBackbone()
         self.others = nn.ModuleList(LiteBackbone() for _ in range(trunks - 1))
-        self.register_buffer("channel_mean", torch.zeros(trunks * STATISTICS))
-        self.register_buffer("channel_std", torch.ones(trunks * STATISTICS))
+        channels = channels_of(trunks, summed_up)
+        self.register_buffer("channel_mean", torch.zeros(channels))
+        self.register_buffer("channel_std", torch.ones(channels))
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        cells_BCgg = cell_statistics((self.backbone, *self.others), images_BCHW, self.grid, self.tile)
-        return standardised(cells_BCgg, self.channel_mean, self.channel_std)
+        cells_BChw = cell_statistics((self.backbone, *self.others), images_BCHW, self.grid, self.tile)
+        if self.summed_up:
+            cells_BChw = summary(cells_BChw, self.grid)
+        return standardised(cells_BChw, self.channel_mean, self.channel_std)
+
+
+def channels_of(trunks: int, summed_up: bool) -> int:
+    """Channels of the cells of so many networks."""
+    return trunks * STATISTICS * (SUMS if summed_up else 1)
 
 
 def cell_statistics(
@@ -87,6 +96,21 @@ def cell_statistics(
     return torch.cat([_strip(backbones, image_BCHW.split(height, dim=2), grid) for image_BCHW in at_once])
 
 
+def summary(cells_BChw: Tensor, grid: int) -> Tensor:
+    """One cell (B, 3 C, 1, 1) of a strip's: the mean of the first tile's, the mean and the deviation of all others'.
+
+    In which crop something is seen says nothing of quality, and a model that can't tell learns less by heart.
+
+    Raises:
+        ValueError: cells of a single tile.
+    """
+    if cells_BChw.shape[2] <= grid:
+        raise ValueError("one tile alone can't be summed up: give the side of the tiles that an image is a strip of")
+    whole_BCn, crops_BCn = cells_BChw[:, :, :grid].flatten(2), cells_BChw[:, :, grid:].flatten(2)
+    spread_BC = crops_BCn.var(dim=2).clamp_min(1e-30).sqrt()  # not 0, as in `_cells`
+    return torch.cat([whole_BCn.mean(dim=2), crops_BCn.mean(dim=2), spread_BC], dim=1)[..., None, None]
+
+
 def _strip(backbones: Sequence[LiteBackbone], tiles: Sequence[Tensor], grid: int) -> Tensor:
     """The grids (B, C, g, g) of tiles (B, 3, H, W), below each other."""
     return torch.cat(
@@ -99,9 +123,9 @@ def normalised(pixels: Tensor) -> Tensor:
     return (pixels - 127) / 128 if pixels.is_floating_point() else (pixels.float() - 127) / 128
 
 
-def standardised(cells_BCgg: Tensor, mean_C: Tensor, std_C: Tensor) -> Tensor:
-    """Cell statistics with mean 0 and deviation 1 in each channel, where these are the mean and the deviation."""
-    return (cells_BCgg - mean_C[:, None, None]) / std_C[:, None, None]
+def standardised(cells_BChw: Tensor, mean_C: Tensor, std_C: Tensor) -> Tensor:
+    """Cells with mean 0 and deviation 1 in each channel, where these are the mean and the deviation."""
+    return (cells_BChw - mean_C[:, None, None]) / std_C[:, None, None]
 
 
 def _cells(stages: list[Tensor], grid: int) -> Tensor:

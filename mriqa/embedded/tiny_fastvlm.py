@@ -33,6 +33,7 @@ def build_tiny_fastvlm(
     hidden_size: int = 192,
     tile: int | None = None,
     trunks: Sequence[LiteBackbone] = (),
+    summed_up: bool = False,
 ) -> Path:
     """Write the untrained model, its tokenizer and its processor to the folder ``path``, and return that folder.
 
@@ -47,16 +48,22 @@ def build_tiny_fastvlm(
         hidden_size: of the language model.
         tile: side in pixels of the tiles that an image is seen in (`mriqa.embedded.eye`); None for one square image.
         trunks: trained networks, whose statistics lie beside those of the ImageNet weights.
+        summed_up: one image token for all tiles (`mriqa.embedded.lite_network.summary`), instead of a grid of each.
+
+    Raises:
+        ValueError: summed up without tiles.
     """
     import torch
     from transformers import FastVlmForConditionalGeneration, GenerationConfig
 
+    if summed_up and tile is None:
+        raise ValueError("only tiles are summed up: give their side")
     register()
     path = Path(path)
     tokenizer = train_tokenizer(added_tokens=("<answer>", "</answer>"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        tower_config = LiteTowerConfig(grid=grid, tile=tile, trunks=1 + len(trunks))
+        tower_config = LiteTowerConfig(grid=grid, tile=tile, trunks=1 + len(trunks), summed_up=summed_up)
         model = FastVlmForConditionalGeneration(_config(tokenizer, tower_config, hidden_size))
     tower = model.model.vision_tower
     assert isinstance(tower, LiteTower)
@@ -67,7 +74,7 @@ def build_tiny_fastvlm(
         do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
     model.save_pretrained(path)
-    _processor(tokenizer, image_size, grid, tile).save_pretrained(path)
+    _processor(tokenizer, tower_config, image_size).save_pretrained(path)
     return path
 
 
@@ -91,18 +98,26 @@ def _config(tokenizer: PreTrainedTokenizerFast, tower: LiteTowerConfig, hidden_s
         vision_config=tower,
         text_config=text,
         image_token_index=tokenizer.vocab[IMAGE_TOKEN],
-        image_seq_length=tower.grid**2 * (1 if tower.tile is None else TILES),
+        image_seq_length=_tokens(tower),
         tie_word_embeddings=True,
     )
 
 
-def _processor(tokenizer: PreTrainedTokenizerFast, image_size: int, grid: int, tile: int | None) -> LlavaProcessor:
+def _tokens(tower: LiteTowerConfig) -> int:
+    return 1 if tower.summed_up else tower.grid**2 * (1 if tower.tile is None else TILES)
+
+
+def _processor(tokenizer: PreTrainedTokenizerFast, tower: LiteTowerConfig, image_size: int) -> LlavaProcessor:
     from transformers import LlavaProcessor
 
+    side = tower.tile or image_size
+    # It writes a token for each patch, and some more: a patch that no strip holds leaves those.
+    patch_size = TILES * side if tower.summed_up else side // tower.grid
     return LlavaProcessor(
-        image_processor=_square_images(image_size) if tile is None else EyeImageProcessor(tile=tile),
+        image_processor=_square_images(image_size) if tower.tile is None else EyeImageProcessor(tile=tower.tile),
         tokenizer=tokenizer,
-        patch_size=(tile or image_size) // grid,
+        patch_size=patch_size,
+        num_additional_image_tokens=1 if tower.summed_up else 0,
         vision_feature_select_strategy="full",
         image_token=IMAGE_TOKEN,
         chat_template=tokenizer.chat_template,

@@ -2,7 +2,7 @@
 
 It answers what `mriqa.shared_prefix` asks a model of transformers for, and names its weights as transformers does.
 
-Legend: N rows, T tokens, D width, C channels and g cells a side of what the tower sees.
+Legend: N rows, T tokens, D width, C channels and h w cells of what the tower sees.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mriqa.plain_vlm.qwen2 import Qwen2, Qwen2Shape
 TOWERS: dict[str, Callable[..., nn.Module]] = {"mriqa_lite_tower": LiteStatistics}
 """Towers by the `model_type` of their configuration, whose other settings they take by name.
 
-Each maps pixels (N, 3, H, W) to cells (N, C, g, g).
+Each maps pixels (N, 3, H, W) to cells (N, C, h, w).
 """
 _OF_EVERY_TOWER = ("model_type", "hidden_size", "dtype")
 
@@ -79,8 +79,8 @@ class PlainFastVlm(nn.Module):
         """Logits (N, logits_to_keep, vocabulary), as `.logits`; `attention_mask` (N, 1, T, T): what a token sees."""
         language: Any = self.model["language_model"]
         embedded_NTD = language.embed_tokens(input_ids)
-        cells_NCgg = self.model["vision_tower"](pixel_values)
-        images_NTD = self.model["multi_modal_projector"](cells_NCgg.flatten(2).permute(0, 2, 1))
+        cells_NChw = self.model["vision_tower"](pixel_values)
+        images_NTD = self.model["multi_modal_projector"](cells_NChw.flatten(2).permute(0, 2, 1))
         is_image_NT1 = (input_ids == self.image_token)[..., None]
         embedded_NTD = embedded_NTD.masked_scatter(is_image_NT1, images_NTD)
         hidden_NTD = language(embedded_NTD, attention_mask, position_ids)

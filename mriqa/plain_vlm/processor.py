@@ -83,7 +83,7 @@ class PlainProcessor:
         self.look = LOOKS[pictures["image_processor_type"]](pictures)
         cells = math.prod(side // settings["patch_size"] for side in self.look.size)
         self.image_token = settings["image_token"]
-        self.image_tokens = self.image_token * cells
+        self.image_tokens = self.image_token * (cells + settings.get("num_additional_image_tokens", 0))
 
     def apply_chat_template(
         self,
@@ -122,5 +122,5 @@ def _check(settings: Mapping[str, Any]) -> None:
         raise ValueError(f"its processor has the setting {min(other)}")
     if settings["processor_class"] != "LlavaProcessor":
         raise ValueError("its processor is another one")
-    if settings["vision_feature_select_strategy"] != "full" or settings.get("num_additional_image_tokens"):
+    if settings["vision_feature_select_strategy"] != "full":
         raise ValueError("its processor writes another number of image tokens")

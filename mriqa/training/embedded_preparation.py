@@ -93,6 +93,7 @@ def prepare_broad(
 
     Contents inside the wheels are few, and a network trained on them alone knows no others: so the packaged model's
     network, trained on many more, lends its features. Validation and test get contents that it was not trained on.
+    Its cells are not summed up as in the packaged model: from so few pictures a token for each is learnt faster.
 
     Args:
         folder: where to write.
@@ -186,14 +187,14 @@ def _standardise(
         with torch.no_grad():  # which a thread does not inherit
             pixels_1CHW = processor.image_processor(images=[load_image(row.image)], return_tensors="pt")[PIXELS]
             if alone:
-                found_1Cgg = torch.cat([trunk(pixels_1CHW).last_hidden_state for trunk in alone], dim=1)
+                found_1Chw = tower.of_cells(torch.cat([one(pixels_1CHW).last_hidden_state for one in alone], dim=1))
             else:
-                found_1Cgg = tower.statistics(pixels_1CHW).contiguous()
-            return image_digest({PIXELS: pixels_1CHW}), found_1Cgg
+                found_1Chw = tower.statistics(pixels_1CHW).contiguous()
+            return image_digest({PIXELS: pixels_1CHW}), found_1Chw
 
     found = map_threads(statistics, [row for rows in splits for row in rows], "vision features", "picture")
-    mean_C, std_C = tower.standardise(torch.cat([features_1Cgg for _, features_1Cgg in found[: len(splits[0])]]))
+    mean_C, std_C = tower.standardise(torch.cat([features_1Chw for _, features_1Chw in found[: len(splits[0])]]))
     (cached,) = cache_towers(model, store)
-    for image, features_1Cgg in found:
-        standardised_1Cgg = (features_1Cgg - mean_C[:, None, None]) / std_C[:, None, None]
-        cached.keep(image, {"last_hidden_state": standardised_1Cgg.contiguous()})
+    for image, features_1Chw in found:
+        standardised_1Chw = (features_1Chw - mean_C[:, None, None]) / std_C[:, None, None]
+        cached.keep(image, {"last_hidden_state": standardised_1Chw.contiguous()})

@@ -9,8 +9,9 @@ from PIL import Image
 
 from mriqa.embedded.eye import TILES, smooth_strip, strip, tiles
 from mriqa.embedded.eye_processor import EyeImageProcessor
-from mriqa.embedded.lite_network import LiteStatistics, load_trunk, save_trunk
+from mriqa.embedded.lite_network import LiteStatistics, load_trunk, save_trunk, summary
 from mriqa.embedded.lite_tower import LiteTower, LiteTowerConfig, imagenet_trunk
+from mriqa.embedded.tiny_fastvlm import build_tiny_fastvlm
 
 
 def ramp(width: int, height: int) -> Image.Image:
@@ -84,14 +85,47 @@ def test_a_strip_is_its_tiles_below_each_other_and_networks_lie_side_by_side(str
                 torch.testing.assert_close(own, alone.statistics(tile_B3HW), rtol=1e-4, atol=1e-4)
 
 
-def test_the_network_alone_gives_what_the_tower_gives(strips):
-    tower = LiteTower(LiteTowerConfig(grid=2, tile=64, trunks=2)).eval()
+@pytest.mark.parametrize("summed_up, shape", [(False, (544, 6, 2)), (True, (1632, 1, 1))])
+def test_the_network_alone_gives_what_the_tower_gives(strips, summed_up, shape):
+    tower = LiteTower(LiteTowerConfig(grid=2, tile=64, trunks=2, summed_up=summed_up)).eval()
     tower.load_imagenet_weights()
-    tower.standardise(torch.randn(5, 544, 6, 2, generator=torch.Generator().manual_seed(1)))
-    network = LiteStatistics(2, tile=64, trunks=2).eval()
+    tower.standardise(torch.randn(5, *shape, generator=torch.Generator().manual_seed(1)))
+    network = LiteStatistics(2, tile=64, trunks=2, summed_up=summed_up).eval()
     network.load_state_dict(tower.state_dict())
     with torch.no_grad():
+        assert network(strips).shape == (2, *shape)
         assert (network(strips) == tower.statistics(strips)).all()
+
+
+def test_a_strip_summed_up_is_the_whole_and_the_mean_and_spread_of_the_crops(strips):
+    cells = LiteStatistics(2, tile=64).eval()(strips).detach()
+    found = summary(cells, 2)
+    assert found.shape == (2, 816, 1, 1)
+    for image, sums in zip(cells.double().numpy(), found[..., 0, 0].numpy()):
+        whole, crops = image[:, :2].reshape(272, 4), image[:, 2:].reshape(272, 8)
+        np.testing.assert_allclose(sums[:272], whole.mean(1), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(sums[272:544], crops.mean(1), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(sums[544:], crops.std(1, ddof=1), rtol=1e-4, atol=1e-5)
+
+
+def test_a_strip_summed_up_does_not_say_in_which_crop_something_is():
+    cells = torch.randn(1, 272, 10, 2, generator=torch.Generator().manual_seed(2))
+    moved = torch.cat([cells[:, :, :2], cells[:, :, 2:].roll(4, 2).flip(3)], dim=2)
+    torch.testing.assert_close(summary(moved, 2), summary(cells, 2))
+    assert not torch.allclose(summary(cells.flip(2), 2), summary(cells, 2))
+
+
+def test_one_tile_alone_is_not_summed_up(tmp_path):
+    with pytest.raises(ValueError, match="give the side of the tiles"):
+        LiteStatistics(2, summed_up=True)(torch.zeros(1, 3, 64, 64))
+    with pytest.raises(ValueError, match="give their side"):
+        build_tiny_fastvlm(tmp_path / "model", summed_up=True)
+
+
+def test_the_gradient_goes_through_a_flat_strip_that_is_summed_up():
+    pixels = torch.zeros(1, 3, 128, 64, requires_grad=True)
+    LiteStatistics(2, tile=64, summed_up=True)(pixels).sum().backward()
+    assert pixels.grad.isfinite().all()
 
 
 def test_a_strip_of_broken_tiles_is_refused(strips):

@@ -70,12 +70,12 @@ def qwen_config(family: str) -> Any:
 def plain_config(family: str) -> Any:
     from transformers import AutoConfig, FastVlmConfig, Qwen2Config
 
-    from mriqa.embedded.lite_tower import STATISTICS, LiteTowerConfig, register
+    from mriqa.embedded.lite_tower import LiteTowerConfig, register
 
     if family == "fast_vlm":
         register()
         return FastVlmConfig(
-            vision_config=LiteTowerConfig(grid=2, hidden_size=STATISTICS),
+            vision_config=LiteTowerConfig(grid=2),
             text_config=Qwen2Config(**TEXT),
             image_token_index=IMAGE,
             image_seq_length=4,

@@ -93,7 +93,7 @@ def changed(folder: Path, file: str, **settings: object) -> Path:
         ("config.json", {"vision_feature_layer": -2}),
         ("config.json", {"tie_word_embeddings": False}),
         ("config.json", {"text_config": {"model_type": "llama"}}),
-        ("processor_config.json", {"num_additional_image_tokens": 1}),
+        ("processor_config.json", {"vision_feature_select_strategy": "default"}),
         ("processor_config.json", {"something": "new"}),
         ("tokenizer_config.json", {"add_bos_token": True}),
         ("tokenizer_config.json", {"bos_token": "<s>"}),
