@@ -182,7 +182,7 @@ def _build(folder: Path, trunks: Sequence[LiteBackbone], manifests: Any, argumen
         splits = [read_manifest(path, check_images=False) for path in (manifests.train, manifests.val)]
         build_standardised(
             folder / "untrained", folder / FEATURES, splits, statistics=arguments.output / "statistics",
-            seed=arguments.seed, tile=TILE, grid=TILE_GRID, trunks=trunks,
+            seed=arguments.seed, tile=TILE, grid=TILE_GRID, summed_up=True, trunks=trunks,
         )  # fmt: skip
 
 
@@ -286,7 +286,7 @@ def _card(model_dir: Path, data: Any, settings: Any, choice: dict[str, Any], arg
 
     from mriqa.broad.broad_set import REPORT_FILE
     from mriqa.broad.damage_table import DAMAGES, KINDS
-    from mriqa.embedded.eye import LIMIT, TILE, TILES
+    from mriqa.embedded.eye import LIMIT, TILE
     from mriqa.eval.report import markdown_table
     from mriqa.eval.stability import COLUMNS, read_stability, stability_rows
     from mriqa.hub.run import read_evaluation
@@ -301,7 +301,6 @@ def _card(model_dir: Path, data: Any, settings: Any, choice: dict[str, Any], arg
         kinds_of,
         with_originals,
     )
-    from mriqa.training.embedded_preparation import TILE_GRID
 
     measured = _measured(model_dir, data, settings, arguments.output)
     accuracy = json.loads((arguments.output / "data" / REPORT_FILE).read_text(encoding="utf-8"))
@@ -312,7 +311,7 @@ def _card(model_dir: Path, data: Any, settings: Any, choice: dict[str, Any], arg
     assert calibration is not None, "likewise"
     evaluations = {path.stem: read_evaluation(path) for path in arguments.eval}
     found = {
-        "tokens": TILES * TILE_GRID**2, "tile": TILE, "limit": LIMIT, "beside": BESIDE[choice["chosen"]],
+        "tile": TILE, "limit": LIMIT, "beside": BESIDE[choice["chosen"]],
         "train_images": f"{settings.train_images:,}", "damages": len(DAMAGES), "kinds": ", ".join(KINDS),
         "photos": arguments.credit or ("folders of them" if settings.photos else "those inside two wheels"),
         "map_srcc": f"{unseen['srcc']:.2f}", "map_mae": f"{unseen['mae']:.2f}", "held_out": kinds_of(HELD_OUT),

@@ -114,13 +114,14 @@ def describe_candidates(choice: Mapping[str, Any]) -> str:
 
 
 def describe_looks(file: Path | None) -> str:
-    """What rated sets said of each candidate, by a JSON file of it; nothing without one."""
+    """What rated sets said of all that was looked at on them, by a JSON file of it; nothing without one."""
     if file is None:
         return ""
     found = json.loads(file.read_text(encoding="utf-8"))
     sets = list(dict.fromkeys(name for row in found.values() for name in row))
     table = markdown_table(found, sets)
-    return f"They were looked at once for each candidate, after validation had chosen. SRCC:\n\n{table}"
+    said = "All that was looked at on them, once each; what is in the package was chosen by validation. SRCC:"
+    return f"{said}\n\n{table}"
 
 
 def describe_stage(measures: Mapping[str, float]) -> str:
