@@ -14,7 +14,7 @@ from mriqa.answers import load_format
 from mriqa.broad.broad_set import BroadSettings, build_broad_set
 from mriqa.embedded.dataset import DatasetPaths, DatasetSettings, build_dataset
 from mriqa.embedded.eye import TILE
-from mriqa.embedded.lite_network import LiteBackbone
+from mriqa.embedded.lite_network import LiteBackbone, standardised
 from mriqa.embedded.lite_tower import LiteTower
 from mriqa.embedded.packaged import default_model_folder, held_out_contents
 from mriqa.embedded.parallel import map_threads
@@ -196,5 +196,4 @@ def _standardise(
     mean_C, std_C = tower.standardise(torch.cat([features_1Chw for _, features_1Chw in found[: len(splits[0])]]))
     (cached,) = cache_towers(model, store)
     for image, features_1Chw in found:
-        standardised_1Chw = (features_1Chw - mean_C[:, None, None]) / std_C[:, None, None]
-        cached.keep(image, {"last_hidden_state": standardised_1Chw.contiguous()})
+        cached.keep(image, {"last_hidden_state": standardised(features_1Chw, mean_C, std_C).contiguous()})
