@@ -13,7 +13,8 @@ from mriqa.hub.run import Run
 from mriqa.manifest import ManifestError, RatedImage, read_manifest
 
 UNKNOWN = "not recorded"
-EMBEDDED = "embedded"
+EMBEDDED, BROAD = "embedded", "broad"
+MEASURED = "full-reference measures of each picture, mapped to the same ratings"
 KADID = "published ratings of KADID-10k (Lin, Hosu and Saupe, QoMEX 2019), by distortion and severity"
 WHEELS = {
     "astronaut, brick, camera, coffee, grass, gravel, hubble, immunohistochemistry, retina, rocket (scikit-image)": (
@@ -50,10 +51,15 @@ def training_sources(run: Run, licences: Mapping[str, str]) -> list[Source]:
         contents = len({row.content for row in own if row.content})
         amount = f"{len(own):,} pictures" + (f" of {contents:,} contents" if contents else "")
         sources.append(Source(f"`{name}`", amount, licences.get(name, UNKNOWN)))
-        about = embedded_settings(run)
-        if name == EMBEDDED and about is not None:
+        embedded, broad = embedded_settings(run), broad_settings(run)
+        parts = []
+        if name == EMBEDDED and embedded is not None:
+            parts = _embedded_parts(embedded)
+        elif name == BROAD and broad is not None:
+            parts = _broad_parts(broad)
+        if parts:
             sources[-1] = Source(sources[-1].name, amount, licences.get(name, "by its parts, below"))
-            sources += _embedded_parts(about)
+            sources += parts
     return sources
 
 
@@ -78,12 +84,28 @@ def validation_name(run: Run) -> tuple[str, int | None]:
 
 def embedded_settings(run: Run) -> dict[str, Any] | None:
     """What the embedded data set was built from (`dataset.json` beside its manifest); None for other data."""
+    return _settings_of_data(run, "dataset.json", "distortions")
+
+
+def broad_settings(run: Run) -> dict[str, Any] | None:
+    """What the broad data set was built from (`settings.json` beside its manifest); None for other data."""
+    return _settings_of_data(run, "settings.json", "scenes")
+
+
+def _settings_of_data(run: Run, name: str, known_by: str) -> dict[str, Any] | None:
     manifest = run.path_of("train_manifest")
-    about = manifest.parent / "dataset.json" if manifest else None
+    about = manifest.parent / name if manifest else None
     if about is None or not about.is_file():
         return None
     found = json.loads(about.read_text(encoding="utf-8"))
-    return found if isinstance(found, dict) and "distortions" in found else None
+    return found if isinstance(found, dict) and known_by in found else None
+
+
+def _broad_parts(about: Mapping[str, Any]) -> list[Source]:
+    own = {"photographs from folders of the trainer's own": UNKNOWN} if about.get("photos") else {}
+    parts = [Source(f"– {name}", "contents of all splits", licence) for name, licence in (own | WHEELS).items()]
+    labels = {KADID: "half of the label of each distortion of theirs", MEASURED: "all other labels"}
+    return [*parts, *(Source(f"– labels: {name}", amount, UNKNOWN) for name, amount in labels.items())]
 
 
 def _embedded_parts(about: Mapping[str, Any]) -> list[Source]:

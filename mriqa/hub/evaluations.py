@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mriqa.hub.data_sources import EMBEDDED, validation_name
+from mriqa.hub.data_sources import BROAD, EMBEDDED, broad_settings, validation_name
 from mriqa.hub.run import DEMO_RUN, RESULTS_FILE, HubError, Run, read_evaluation
 
 if TYPE_CHECKING:
@@ -60,9 +60,10 @@ def evaluations_of(run: Run, files: Sequence[Path]) -> list[Evaluation]:
     if "n" in run.results:
         found += _of_file(run.folder / RESULTS_FILE, run)
     elif isinstance(run.results.get(DEMO_RUN), dict):
+        data = BROAD if broad_settings(run) else EMBEDDED
         for name, measures in run.results.items():
             remark = "" if name == DEMO_RUN else f"{name.replace('_', ' ')}, for comparison"
-            found.append(Evaluation(EMBEDDED, "test", measures, remark, earlier=name != DEMO_RUN))
+            found.append(Evaluation(data, "test", measures, remark, earlier=name != DEMO_RUN))
     elif run.results:
         raise HubError(f"{run.folder / RESULTS_FILE} holds no evaluation that is known; move it away.")
     for file in files:

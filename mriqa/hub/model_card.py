@@ -17,7 +17,7 @@ from mriqa import __version__
 from mriqa.eval.report import markdown_table
 from mriqa.eval.stability import COLUMNS as STABILITY_COLUMNS
 from mriqa.eval.stability import certificate, read_stability, stability_rows
-from mriqa.hub.data_sources import embedded_settings, training_rows, training_sources
+from mriqa.hub.data_sources import broad_settings, embedded_settings, training_rows, training_sources
 from mriqa.hub.evaluations import Evaluation, eval_results, evaluations_of, for_table
 from mriqa.hub.run import CARD_FILE, HubError, Origin, Run, origin_of
 from mriqa.hub.upload_plan import PLOTS
@@ -188,7 +188,8 @@ def _certainty(run: Run) -> str:
 
 
 def _demo_test(run: Run) -> str:
-    return "Test pictures show contents of which training saw none." if embedded_settings(run) and run.results else ""
+    own_data = embedded_settings(run) or broad_settings(run)
+    return "Test pictures show contents of which training saw none." if own_data and run.results else ""
 
 
 def _data(run: Run, licences: Mapping[str, str]) -> str:
@@ -206,7 +207,7 @@ def _training(run: Run, origin: Origin) -> str:
         parts.append(f"{log['steps']} steps in {log['seconds']:,.0f} s{best}.")
     seeds = [str(settings.get("seed", "not recorded")) for settings in origin.stages]
     parts.append(f"Seed{'s' if len(seeds) > 1 else ''}: {', then '.join(seeds)}.")
-    about = embedded_settings(run)
+    about = embedded_settings(run) or broad_settings(run)
     if about:
         parts[-1] += f" Seed of the data: {about['seed']}."
     for settings in origin.stages:
@@ -245,6 +246,8 @@ def _limitations(run: Run, evaluations: Sequence[Evaluation]) -> str:
             f"It knows {len(distortions)} distortions ({', '.join(distortions)}), one in a picture, and its labels say "
             "nothing of the content. What else can be wrong with a picture is unknown to it."
         )
+    if broad_settings(run):
+        points.append("Nobody rated its training pictures: most of their labels were measured beside the originals.")
     if run.is_embedded:
         points.append("A tiny model that shows the method; do not decide anything of weight by it.")
     points.append("One training run with one seed: how much another would differ is not known from it.")

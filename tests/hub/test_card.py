@@ -104,6 +104,24 @@ def test_the_demo_and_its_warm_start_wherever_they_were_moved_to(tmp_path, tiny)
     assert "test, warm start, for comparison | 30 | 100.0 % | 0.100" in text and "20 pictures of 7 contents" in text
 
 
+def test_a_run_on_the_broad_set_says_where_its_pictures_and_labels_come_from(tmp_path, tiny):
+    """As the demo leaves it: the data set's settings lie beside the manifest."""
+    folder = make_run(tmp_path / "demo", default_model_folder(), model=str(tmp_path / "untrained"))
+    rows = (folder / "train.jsonl").read_text().replace('"koniq10k"', '"broad"')
+    (folder / "train.jsonl").write_text(rows)
+    (folder / "settings.json").write_text(json.dumps({"photos": ["mine"], "scenes": 24, "seed": 5}))
+    (folder / "results.json").write_text(json.dumps({"warm_start": MEASURES, "mr_grpo": MEASURES}))
+    card, text = card_of(folder)
+    assert {one.dataset_type for one in card.data.eval_results if one.dataset_split == "test"} == {"broad"}
+    for fact in (
+        "| `broad` | 20 pictures of 7 contents | by its parts, below |", "of the trainer's own", "(scikit-image)",
+        "full-reference measures", "KADID-10k", "Seed of the data: 5.", "Nobody rated its training pictures",
+        "training saw none", "beside it the one of the model in the package",
+    ):  # fmt: skip
+        assert fact in text, fact
+    assert "mine" not in text
+
+
 def test_a_run_from_the_model_in_the_package_says_so(tmp_path):
     folder = make_run(tmp_path / "run", default_model_folder(), model="default")
     assert "* Base model: the small model that comes with `mriqa`, as `default`\n" in card_of(folder)[1]
