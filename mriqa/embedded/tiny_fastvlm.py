@@ -1,4 +1,4 @@
-"""The embedded model that scores: FastVLM's architecture at 1.5 million trainable parameters.
+"""The embedded model that scores: FastVLM's architecture at 1.3 million trainable parameters.
 
 FastVLM (Vasu et al., CVPR 2025) is a convolutional tower, a two-layer projector and a Qwen2 language model, as
 transformers builds it. Here the tower is the frozen `LiteTower`, and the language model is a few narrow layers, random

@@ -93,7 +93,7 @@ def prepare_broad(
 
     Contents inside the wheels are few, and a network trained on them alone knows no others: so the packaged model's
     network, trained on many more, lends its features. Validation and test get contents that it was not trained on.
-    Its cells are not summed up as in the packaged model: from so few pictures a token for each is learnt faster.
+    There is a token for each tile, not one in all as in the packaged model: from few pictures that is learnt faster.
 
     Args:
         folder: where to write.
@@ -114,7 +114,7 @@ def prepare_broad(
         held_out=held_out_contents(),
     )
     data = build_broad_set(folder / "data", settings)
-    return _prepared(folder, data, seed=settings.seed, tile=TILE, grid=TILE_GRID, trunks=[packaged_network()])
+    return _prepared(folder, data, seed=settings.seed, tile=TILE, grid=1, trunks=[packaged_network()])
 
 
 def packaged_network() -> LiteBackbone:
