@@ -92,6 +92,11 @@ def broad_settings(run: Run) -> dict[str, Any] | None:
     return _settings_of_data(run, "settings.json", "scenes")
 
 
+def settings_of_own_data(run: Run) -> dict[str, Any] | None:
+    """What the project's own data set was built from, the embedded or the broad one; None for other data."""
+    return embedded_settings(run) or broad_settings(run)
+
+
 def _settings_of_data(run: Run, name: str, known_by: str) -> dict[str, Any] | None:
     manifest = run.path_of("train_manifest")
     about = manifest.parent / name if manifest else None

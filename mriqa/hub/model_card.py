@@ -17,7 +17,13 @@ from mriqa import __version__
 from mriqa.eval.report import markdown_table
 from mriqa.eval.stability import COLUMNS as STABILITY_COLUMNS
 from mriqa.eval.stability import certificate, read_stability, stability_rows
-from mriqa.hub.data_sources import broad_settings, embedded_settings, training_rows, training_sources
+from mriqa.hub.data_sources import (
+    broad_settings,
+    embedded_settings,
+    settings_of_own_data,
+    training_rows,
+    training_sources,
+)
 from mriqa.hub.evaluations import Evaluation, eval_results, evaluations_of, for_table
 from mriqa.hub.run import CARD_FILE, HubError, Origin, Run, origin_of
 from mriqa.hub.upload_plan import PLOTS
@@ -188,8 +194,8 @@ def _certainty(run: Run) -> str:
 
 
 def _demo_test(run: Run) -> str:
-    own_data = embedded_settings(run) or broad_settings(run)
-    return "Test pictures show contents of which training saw none." if own_data and run.results else ""
+    known = settings_of_own_data(run) and run.results
+    return "Test pictures show contents of which training saw none." if known else ""
 
 
 def _data(run: Run, licences: Mapping[str, str]) -> str:
@@ -207,7 +213,7 @@ def _training(run: Run, origin: Origin) -> str:
         parts.append(f"{log['steps']} steps in {log['seconds']:,.0f} s{best}.")
     seeds = [str(settings.get("seed", "not recorded")) for settings in origin.stages]
     parts.append(f"Seed{'s' if len(seeds) > 1 else ''}: {', then '.join(seeds)}.")
-    about = embedded_settings(run) or broad_settings(run)
+    about = settings_of_own_data(run)
     if about:
         parts[-1] += f" Seed of the data: {about['seed']}."
     for settings in origin.stages:
