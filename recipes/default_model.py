@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 CONFIGS = Path(__file__).parent / "configs"
 HELD_OUT = ("denoised", "upscaled", "chain")  # kinds of damage that training never sees
+TILE_GRID = 2  # cells along each side of a tile
 WARM, POLICY = "warm_start", "mr_grpo"
 NOT_TAKEN = "; not taken"
 BESIDE = {
@@ -176,7 +177,7 @@ def _build(folder: Path, trunks: Sequence[LiteBackbone], manifests: Any, argumen
     """Build an untrained candidate in the folder, with what its tower gives for every picture."""
     from mriqa.embedded.eye import TILE
     from mriqa.manifest import read_manifest
-    from mriqa.training.embedded_preparation import FEATURES, TILE_GRID, build_standardised
+    from mriqa.training.embedded_preparation import FEATURES, build_standardised
 
     if not (folder / "untrained").is_dir():
         splits = [read_manifest(path, check_images=False) for path in (manifests.train, manifests.val)]

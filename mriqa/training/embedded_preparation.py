@@ -29,7 +29,6 @@ from mriqa.models import SETTINGS_FILE, load_vlm, save_scoring_settings
 FEATURES = "features"
 PROMPT = "tiny"
 BROAD_IMAGES = 1000
-TILE_GRID = 2  # cells along each side of a tile, as in the packaged model
 
 
 @dataclass(frozen=True)
