@@ -23,7 +23,7 @@ import numpy as np
 from mriqa.broad.anchors import anchors
 from mriqa.broad.full_reference import SIDE
 from mriqa.broad.labels import label
-from mriqa.broad.pictures import Picture, make_picture, plan_pictures
+from mriqa.broad.pictures import CODECS_ALONE, Picture, make_picture, plan_pictures
 from mriqa.embedded.contents import (
     Content,
     EmbeddedDataError,
@@ -40,7 +40,7 @@ from mriqa.manifest.formats import write_records
 SETTINGS_FILE, REPORT_FILE = "settings.json", "labels.json"
 IMAGES, PARTS = "images", "parts"
 SPLITS = ("train", "val", "test")
-RECIPE = 4  # raised when the same settings would give other pictures or rows
+RECIPE = 5  # raised when the same settings would give other pictures or rows
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class BroadSettings:
     Attributes:
         photos: folders of photographs, beside those inside the wheels.
         train_images, val_images, test_images: pictures in each split.
+        codec_images: pictures to train on beside these, through real codecs alone.
         size: side of the square pictures, in pixels; 192 at least.
         scenes: procedural scenes beside the photographs.
         seed: of contents, crops and damages.
@@ -61,6 +62,7 @@ class BroadSettings:
     train_images: int = 14000
     val_images: int = 1000
     test_images: int = 1500
+    codec_images: int = 0
     size: int = 384
     scenes: int = 24
     seed: int = 0
@@ -107,7 +109,10 @@ def build_broad_set(folder: str | Path, settings: BroadSettings | None = None, w
     rows, fixed = {}, []
     for number, split in enumerate(SPLITS):
         rng = np.random.default_rng([settings.seed, number])
-        pictures = plan_pictures(splits[split], getattr(settings, f"{split}_images"), rng)
+        count = getattr(settings, f"{split}_images")
+        pictures = plan_pictures(splits[split], count, rng)
+        if split == "train":
+            pictures += plan_pictures(splits[split], settings.codec_images, rng, CODECS_ALONE, first=count)
         groups = [(content, [p for p in pictures if p.content == content]) for content in splits[split]]
         made = partial(_part, folder, settings, split == "train")
         parts = map_processes(made, groups, f"{split} pictures", "content", workers)

@@ -6,7 +6,7 @@ Every random choice comes from the seed of (data set, content, index), so a pict
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from mriqa.embedded.contents import Content
 
 PRISTINE = "pristine"
 SHARES = {PRISTINE: 0.07, "labelled": 0.31, "composition": 0.15, "codec": 0.15, "other": 0.32}
+CODECS_ALONE = {"codec": 1.0}
 MOST_SHRUNK = 3.0
 
 
@@ -46,24 +47,33 @@ class Picture:
         return f"{self.content.name.replace('/', '_')}-{self.index:05d}-{self.name}-{self.severity:.3f}"
 
 
-def plan_pictures(contents: Sequence[Content], count: int, rng: np.random.Generator) -> list[Picture]:
-    """`count` pictures: damages in fixed shares, spread over the contents, photographs at least half of the time."""
-    deck = damage_deck(count, rng)
+def plan_pictures(
+    contents: Sequence[Content],
+    count: int,
+    rng: np.random.Generator,
+    shares: Mapping[str, float] = SHARES,
+    first: int = 0,
+) -> list[Picture]:
+    """`count` pictures: damages in fixed shares, spread over the contents, photographs at least half of the time.
+
+    Their indices count up from `first`.
+    """
+    deck = damage_deck(count, rng, shares)
     turns = {True: _Turns(contents, rng), False: _Turns([c for c in contents if c.colourful] or contents, rng)}
     pictures = []
-    for index, damage in enumerate(deck):
+    for index, damage in enumerate(deck, first):
         content = turns[damage is None or not damage.needs_colour].next(index)
         pictures.append(Picture(content, index, damage, float(rng.random()) if damage else 0.0))
     return pictures
 
 
-def damage_deck(count: int, rng: np.random.Generator) -> list[Damage | None]:
-    """`count` damages in the shares of `SHARES`, each damage of a group as often as the others, shuffled."""
+def damage_deck(count: int, rng: np.random.Generator, shares: Mapping[str, float] = SHARES) -> list[Damage | None]:
+    """`count` damages, groups of them in the given shares and each of a group as often as the others, shuffled."""
     groups: dict[str, tuple[Damage | None, ...]] = {
         PRISTINE: (None,), "labelled": LABELLED_DAMAGES, "composition": (COMPOSITION,), "codec": CODECS,
         "other": OTHER_DAMAGES,
     }  # fmt: skip
-    ideal = {damage: SHARES[name] / len(group) * count for name, group in groups.items() for damage in group}
+    ideal = {damage: share / len(groups[name]) * count for name, share in shares.items() for damage in groups[name]}
     times = {damage: int(share) for damage, share in ideal.items()}
     by_rest = sorted(ideal, key=lambda damage: (times[damage] - ideal[damage], rng.random()))
     for damage in by_rest[: count - sum(times.values())]:

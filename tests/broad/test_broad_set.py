@@ -21,7 +21,7 @@ from mriqa.manifest import read_manifest
 
 pytest.importorskip("piq", reason="labels need the extra `recipes`")
 
-SMALL = BroadSettings(train_images=60, val_images=30, test_images=20, size=192, scenes=0)
+SMALL = BroadSettings(train_images=60, val_images=30, test_images=20, codec_images=8, size=192, scenes=0)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def noise_pair():
 
 def test_splits_have_their_sizes_and_share_no_content(built):
     _, _, rows = built
-    assert [len(rows[split]) for split in rows] == [60, 30, 20]
+    assert [len(rows[split]) for split in rows] == [68, 30, 20]
     contents = [{row.content for row in rows[split]} for split in rows]
     assert sum(map(len, contents)) == len(set.union(*contents))
 
@@ -98,7 +98,7 @@ def test_the_report_measures_the_map_on_unseen_contents(built):
     folder, _, _ = built
     report = json.loads((folder / "labels.json").read_text())
     assert set(report["accuracy_on_unseen_contents"]) == {"val", "test"}
-    assert sum(damage["n"] for damage in report["labels"].values()) == 110
+    assert sum(damage["n"] for damage in report["labels"].values()) == 118
 
 
 def test_too_small_pictures_are_refused():
@@ -111,6 +111,17 @@ def test_a_deck_holds_each_damage_in_its_share():
     assert len(deck) == 1000 and deck.count(None) == 70
     counts = [deck.count(damage) for damage in DAMAGES.values() if damage.rated]
     assert max(counts) - min(counts) <= 1
+
+
+def test_pictures_through_codecs_come_beside_the_others_of_training(built):
+    _, paths, _ = built
+    index_of = {identifier: int(identifier.split("-")[-3]) for identifier in read_details(paths.train)}
+    more = [details for name, details in read_details(paths.train).items() if index_of[name] >= 60]
+    assert sorted(index_of.values()) == list(range(68))
+    assert len(more) == 8 and {each.kind for each in more} <= {"compression", "small file"}
+    without = damage_deck(60, np.random.default_rng([SMALL.seed, 0]))  # the others are what they are without
+    others = [(index_of[name], details.damage) for name, details in read_details(paths.train).items()]
+    assert [name for index, name in sorted(others) if index < 60] == [d.name if d else "pristine" for d in without]
 
 
 def test_measures_are_best_for_equal_pictures_and_psnr_is_its_formula(noise_pair):
