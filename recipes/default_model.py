@@ -4,12 +4,13 @@
     python recipes/default_model.py --photos FOLDER --install     # put it into the package, in place of the one there
 
 1. Data: photographs spoiled in every way at hand, labelled by KADID-10k's raters and by full-reference measures
-   (`mriqa.broad`), 3 GB of them. Some kinds of damage are held out: training never sees them.
+   (`mriqa.broad`), 3.5 GB of them. Some kinds of damage are held out: training never sees them.
 2. A network for quality: EfficientNet-Lite0's weights trained on crops (`mriqa.embedded.trained_trunk`).
-3. Candidates: the tiny model with frozen ImageNet features alone, and with another network's beside them, each trained
-   to state the scores (configs/default_model_sft.yaml).
-4. The candidate that ranks validation pictures best, of kinds seen and held out alike, goes on to policy training
-   (configs/default_model_grpo.yaml). The better of before and after by the same measure is taken.
+3. The tiny model with this network as its eye is trained to state the scores (configs/default_model_sft.yaml). Other
+   networks can be candidates beside it (--candidates): the one that ranks validation pictures best, of kinds seen and
+   held out alike, is taken.
+4. It goes on to policy training (configs/default_model_grpo.yaml). The better of before and after by the same measure
+   is taken.
 5. It is packed in half precision, measured on contents that it has not seen, and gets a card.
 
 No rated data set is read. A second run reuses what is finished, and shows on the card what `mriqa eval` has found in
@@ -30,14 +31,14 @@ if TYPE_CHECKING:
 
 CONFIGS = Path(__file__).parent / "configs"
 HELD_OUT = ("denoised", "upscaled", "chain")  # kinds of damage that training never sees
-TILE_GRID = 2  # cells along each side of a tile
+TILE_GRID = 6  # cells of 32 pixels along each side of a tile, as those that the network was trained on
 WARM, POLICY = "warm_start", "mr_grpo"
 NOT_TAKEN = "; not taken"
-BESIDE = {
-    "frozen": "",
-    "trained": ", and beside them those of the same network trained on the pictures below, all weights, to state the "
-    "score and, while it is trained, the damage, its severity and what full-reference measures found",
-    "shamisa": ", and beside them those of the same network pretrained without labels (`recipes/shamisa.py`)",
+NETWORKS = {
+    "frozen": "with its ImageNet weights",
+    "trained": "trained on the pictures below from its ImageNet weights on, to state the score and, in training alone, "
+    "the damage, its severity and what full-reference measures found",
+    "shamisa": "pretrained without labels (`recipes/shamisa.py`)",
 }
 
 
@@ -48,9 +49,17 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--photos", nargs="+", default=[], help="folders of pristine photographs, beside those in the wheels"
     )
     parser.add_argument("--credit", help="whose photographs these are and under which licence, for the card")
+    parser.add_argument(
+        "--candidates",
+        nargs="+",
+        choices=("frozen", "trained"),
+        default=["trained"],
+        help="networks to choose among by validation: ImageNet's as it is, or trained here (default: trained)",
+    )
     parser.add_argument("--shamisa", help="a folder of recipes/shamisa.py, as one more candidate's network")
     parser.add_argument("--output", type=Path, default=Path("outputs/default_model"), help="folder to write to")
     parser.add_argument("--train_images", type=int, default=14000, help="pictures to train on (default 14000)")
+    parser.add_argument("--codec_images", type=int, default=3000, help="and through real codecs alone (default 3000)")
     parser.add_argument("--val_images", type=int, default=1000, help="pictures to choose by (default 1000)")
     parser.add_argument("--test_images", type=int, default=1500, help="pictures for the card (default 1500)")
     parser.add_argument("--trunk_steps", type=int, default=5000, help="updates of the network (default 5000)")
@@ -86,6 +95,7 @@ def run(arguments: argparse.Namespace) -> Path:
         train_images=arguments.train_images,
         val_images=arguments.val_images,
         test_images=arguments.test_images,
+        codec_images=arguments.codec_images,
         seed=arguments.seed,
     )
     splits = split_contents(settings)
@@ -94,12 +104,10 @@ def run(arguments: argparse.Namespace) -> Path:
     manifests = split_by_kind(data, HELD_OUT, output)
 
     makers = _trunks(arguments, data, manifests)
-    trunks = {name: _kept(output / f"{name}.safetensors", make) for name, make in makers.items()}
     judged = {}
-    for name in ("frozen", *trunks):
-        beside = [trunks[name]] if name in trunks else []
+    for name, make in makers.items():
         folder = output / "candidates" / name
-        _build(folder, beside, manifests, arguments)
+        _build(folder, _kept(output / f"{name}.safetensors", make), manifests, arguments)
         _warm_start(folder / WARM, folder, manifests, arguments)
         judged[name] = _judged(folder / WARM, folder, manifests)
     chosen = choose(judged)
@@ -137,8 +145,9 @@ def _check_enough(contents: int, images: int) -> None:
 
 
 def _trunks(arguments: argparse.Namespace, data: Any, manifests: Any) -> dict[str, Callable[[], LiteBackbone]]:
-    """How each network that may stand beside the frozen one is made, by name."""
+    """How each network that may be the eye's is made, by name."""
     from mriqa.broad.broad_set import read_details
+    from mriqa.embedded.lite_tower import imagenet_trunk
     from mriqa.embedded.trained_trunk import TrunkSettings, train_trunk
     from mriqa.embedded.trunk_hints import Hints
     from mriqa.manifest import read_manifest
@@ -161,7 +170,8 @@ def _trunks(arguments: argparse.Namespace, data: Any, manifests: Any) -> dict[st
 
         return trunk_of(load_quality_encoder(arguments.shamisa)[0].backbone)
 
-    return {"trained": trained, **({"shamisa": shamisa} if arguments.shamisa else {})}
+    known = {"frozen": imagenet_trunk, "trained": trained, "shamisa": shamisa}
+    return {name: known[name] for name in (*arguments.candidates, *(["shamisa"] if arguments.shamisa else []))}
 
 
 def _kept(file: Path, make: Callable[[], LiteBackbone]) -> LiteBackbone:
@@ -173,7 +183,7 @@ def _kept(file: Path, make: Callable[[], LiteBackbone]) -> LiteBackbone:
     return load_trunk(file)
 
 
-def _build(folder: Path, trunks: Sequence[LiteBackbone], manifests: Any, arguments: argparse.Namespace) -> None:
+def _build(folder: Path, trunk: LiteBackbone, manifests: Any, arguments: argparse.Namespace) -> None:
     """Build an untrained candidate in the folder, with what its tower gives for every picture."""
     from mriqa.embedded.eye import TILE
     from mriqa.manifest import read_manifest
@@ -182,8 +192,8 @@ def _build(folder: Path, trunks: Sequence[LiteBackbone], manifests: Any, argumen
     if not (folder / "untrained").is_dir():
         splits = [read_manifest(path, check_images=False) for path in (manifests.train, manifests.val)]
         build_standardised(
-            folder / "untrained", folder / FEATURES, splits, statistics=arguments.output / "statistics",
-            seed=arguments.seed, tile=TILE, grid=TILE_GRID, summed_up=True, trunks=trunks,
+            folder / "untrained", folder / FEATURES, splits,
+            seed=arguments.seed, tile=TILE, grid=TILE_GRID, summed_up=True, trunk=trunk,
         )  # fmt: skip
 
 
@@ -312,8 +322,9 @@ def _card(model_dir: Path, data: Any, settings: Any, choice: dict[str, Any], arg
     assert calibration is not None, "likewise"
     evaluations = {path.stem: read_evaluation(path) for path in arguments.eval}
     found = {
-        "tile": TILE, "limit": LIMIT, "beside": BESIDE[choice["chosen"]],
-        "train_images": f"{settings.train_images:,}", "damages": len(DAMAGES), "kinds": ", ".join(KINDS),
+        "tile": TILE, "limit": LIMIT, "network": NETWORKS[choice["chosen"]],
+        "train_images": f"{settings.train_images:,}", "codec_images": f"{settings.codec_images:,}",
+        "damages": len(DAMAGES), "kinds": ", ".join(KINDS),
         "photos": arguments.credit or ("folders of them" if settings.photos else "those inside two wheels"),
         "map_srcc": f"{unseen['srcc']:.2f}", "map_mae": f"{unseen['mae']:.2f}", "held_out": kinds_of(HELD_OUT),
         "stage_warm": describe_stage(choice["stages"][WARM]),

@@ -8,7 +8,7 @@ Quality lives in local statistics more than in objects, so the last layer is not
 pixels it is the mean and the standard deviation over space of the stride-4 and the stride-16 features. The cells are
 averaged to a grid, those of the eye's tiles may be summed up in a single one, and each channel is standardised.
 
-Legend: B images, T tiles of an image, C channels (3 of an image, 272 of a network's statistics), H W pixels,
+Legend: B images, T tiles of an image, C channels (3 of an image, 272 of a cell), H W pixels,
 g cells along each side of a tile's grid, h w cells of an image, n cells.
 """
 
@@ -49,41 +49,37 @@ class LiteStatistics(nn.Module):
     channel_mean: Tensor
     channel_std: Tensor
 
-    def __init__(self, grid: int, tile: int | None = None, trunks: int = 1, summed_up: bool = False) -> None:
+    def __init__(self, grid: int, tile: int | None = None, summed_up: bool = False) -> None:
         super().__init__()
         self.grid, self.tile, self.summed_up = grid, tile, summed_up
         self.backbone = LiteBackbone()
-        self.others = nn.ModuleList(LiteBackbone() for _ in range(trunks - 1))
-        channels = channels_of(trunks, summed_up)
+        channels = channels_of(summed_up)
         self.register_buffer("channel_mean", torch.zeros(channels))
         self.register_buffer("channel_std", torch.ones(channels))
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        cells_BChw = cell_statistics((self.backbone, *self.others), images_BCHW, self.grid, self.tile)
+        cells_BChw = cell_statistics(self.backbone, images_BCHW, self.grid, self.tile)
         if self.summed_up:
             cells_BChw = summary(cells_BChw, self.grid)
         return standardised(cells_BChw, self.channel_mean, self.channel_std)
 
 
-def channels_of(trunks: int, summed_up: bool) -> int:
-    """Channels of the cells of so many networks."""
-    return trunks * STATISTICS * (SUMS if summed_up else 1)
+def channels_of(summed_up: bool) -> int:
+    """Channels of a cell."""
+    return STATISTICS * (SUMS if summed_up else 1)
 
 
-def cell_statistics(
-    backbones: Sequence[LiteBackbone], images_BCHW: Tensor, grid: int, tile: int | None = None
-) -> Tensor:
+def cell_statistics(backbone: LiteBackbone, images_BCHW: Tensor, grid: int, tile: int | None = None) -> Tensor:
     """Mean and standard deviation (B, C, T g, g) of both stages' channels in the cells of the grid of each tile.
 
-    C is 272 of each network, side by side. An image is a strip of T square tiles of side `tile`, or a single one of its
-    own size, at least 32 pixels each. Pixels are 8-bit, 0..255, or already normalised as (x - 127) / 128 where they are
-    floating point.
+    An image is a strip of T square tiles of side `tile`, or a single one of its own size, at least 32 pixels each.
+    Pixels are 8-bit, 0..255, or already normalised as (x - 127) / 128 where they are floating point.
 
     Raises:
         ValueError: a strip that does not consist of whole tiles.
     """
     eight_bit = images_BCHW.dtype == torch.uint8
-    images_BCHW = images_BCHW.to(backbones[0].conv_stem.weight.dtype)
+    images_BCHW = images_BCHW.to(backbone.conv_stem.weight.dtype)
     if eight_bit:
         images_BCHW = normalised(images_BCHW)
     # Depthwise convolutions run two to three times faster on CPUs with the channels last.
@@ -93,7 +89,7 @@ def cell_statistics(
         raise ValueError(f"a strip of {images_BCHW.shape[2]} pixels is not made of tiles of {height}")
     # On a CPU an image's activations fit its caches and the memory that the one before it left; a batch's don't.
     at_once = images_BCHW.split(1) if images_BCHW.device.type == "cpu" else [images_BCHW]
-    return torch.cat([_strip(backbones, image_BCHW.split(height, dim=2), grid) for image_BCHW in at_once])
+    return torch.cat([_strip(backbone, image_BCHW.split(height, dim=2), grid) for image_BCHW in at_once])
 
 
 def summary(cells_BChw: Tensor, grid: int) -> Tensor:
@@ -111,15 +107,13 @@ def summary(cells_BChw: Tensor, grid: int) -> Tensor:
     return torch.cat([whole_BCn.mean(dim=2), crops_BCn.mean(dim=2), spread_BC], dim=1)[..., None, None]
 
 
-def _strip(backbones: Sequence[LiteBackbone], tiles: Sequence[Tensor], grid: int) -> Tensor:
+def _strip(backbone: LiteBackbone, tiles: Sequence[Tensor], grid: int) -> Tensor:
     """The grids (B, C, g, g) of tiles (B, 3, H, W), below each other."""
-    return torch.cat(
-        [torch.cat([_cells(backbone(tile_BCHW), grid) for backbone in backbones], dim=1) for tile_BCHW in tiles], dim=2
-    )
+    return torch.cat([_cells(backbone(tile_BCHW), grid) for tile_BCHW in tiles], dim=2)
 
 
 def normalised(pixels: Tensor) -> Tensor:
-    """What the networks take of pixels 0..255; exact for bytes in every type, half precision included."""
+    """What the network takes of pixels 0..255; exact for bytes in every type, half precision included."""
     return (pixels - 127) / 128 if pixels.is_floating_point() else (pixels.float() - 127) / 128
 
 

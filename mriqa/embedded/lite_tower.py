@@ -27,10 +27,9 @@ class LiteTowerConfig(PreTrainedConfig):
 
     Arguments:
         grid: cells along each side of a tile.
-        trunks: networks whose statistics lie side by side.
         tile: side in pixels of the square tiles that an image is a strip of; None is an image that is one tile.
         summed_up: hand on one cell of a strip, a `summary`, instead of those of all tiles.
-        hidden_size: channels of a cell: 272 of each trunk, three times as many of a summary.
+        hidden_size: channels of a cell: 272, three times as many of a summary.
     """
 
     model_type = "mriqa_lite_tower"
@@ -39,16 +38,14 @@ class LiteTowerConfig(PreTrainedConfig):
         self,
         grid: int = 4,
         hidden_size: int | None = None,
-        trunks: int = 1,
         tile: int | None = None,
         summed_up: bool = False,
         **kwargs: Any,
     ):
         self.grid = grid
-        self.trunks = trunks
         self.tile = tile
         self.summed_up = summed_up
-        self.hidden_size = channels_of(trunks, summed_up) if hidden_size is None else hidden_size
+        self.hidden_size = channels_of(summed_up) if hidden_size is None else hidden_size
         super().__init__(**kwargs)
 
 
@@ -70,7 +67,6 @@ class LiteTower(PreTrainedModel):
     def __init__(self, config: LiteTowerConfig):
         super().__init__(config)
         self.backbone = LiteBackbone()
-        self.others = nn.ModuleList(LiteBackbone() for _ in range(config.trunks - 1))
         self.register_buffer("channel_mean", torch.zeros(config.hidden_size))
         self.register_buffer("channel_std", torch.ones(config.hidden_size))
         self.post_init()
@@ -88,18 +84,10 @@ class LiteTower(PreTrainedModel):
 
     def statistics(self, images_BCHW: Tensor) -> Tensor:
         """Standardised cells (B, C, h, w) of images (B, 3, H, W), H and W at least 32."""
-        return self.of_cells(cell_statistics(self.trunks, images_BCHW, self.config.grid, self.config.tile))
-
-    def of_cells(self, cells_BChw: Tensor) -> Tensor:
-        """What is handed on of all trunks' `cell_statistics` (B, C, h, w): summed up if so set, standardised."""
+        cells_BChw = cell_statistics(self.backbone, images_BCHW, self.config.grid, self.config.tile)
         if self.config.summed_up:
             cells_BChw = summary(cells_BChw, self.config.grid)
         return standardised(cells_BChw, self.channel_mean, self.channel_std)
-
-    @property
-    def trunks(self) -> list[LiteBackbone]:
-        """The networks whose statistics lie side by side."""
-        return [self.backbone, *self.others]  # type: ignore[list-item]  # a ModuleList forgets what it holds
 
     def standardise(self, training_NChw: Tensor) -> tuple[Tensor, Tensor]:
         """Standardise from now on such that these cells (N, C, h, w) get mean 0 and deviation 1 per channel.
@@ -112,7 +100,7 @@ class LiteTower(PreTrainedModel):
         return mean_C, std_C
 
     def stages(self, images_BCHW: Tensor) -> list[Tensor]:
-        """The first trunk's features of stride 4 (B, 24, H/4, W/4) and of stride 16 (B, 112, H/16, W/16)."""
+        """The features of stride 4 (B, 24, H/4, W/4) and of stride 16 (B, 112, H/16, W/16)."""
         return self.backbone(images_BCHW)
 
     def load_imagenet_weights(self) -> None:
@@ -121,14 +109,6 @@ class LiteTower(PreTrainedModel):
         The classifier and the layers above stride 16 are left out.
         """
         self.backbone.load_state_dict(imagenet_trunk().state_dict())
-
-    def one_by_one(self) -> list[LiteTower]:
-        """A tower of each trunk alone, neither summed up nor standardised."""
-        config = LiteTowerConfig(grid=self.config.grid, tile=self.config.tile)
-        towers = [LiteTower(config).eval().requires_grad_(False) for _ in self.trunks]
-        for tower, trunk in zip(towers, self.trunks):
-            tower.backbone.load_state_dict(trunk.state_dict())
-        return towers
 
 
 def imagenet_trunk() -> LiteBackbone:

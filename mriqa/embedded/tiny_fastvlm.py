@@ -7,7 +7,6 @@ to begin with. Built offline; its tokenizer is trained on the project's own prom
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +31,7 @@ def build_tiny_fastvlm(
     grid: int = GRID,
     hidden_size: int = 192,
     tile: int | None = None,
-    trunks: Sequence[LiteBackbone] = (),
+    trunk: LiteBackbone | None = None,
     summed_up: bool = False,
 ) -> Path:
     """Write the untrained model, its tokenizer and its processor to the folder ``path``, and return that folder.
@@ -47,7 +46,7 @@ def build_tiny_fastvlm(
         grid: image tokens along each side, of the image or of each tile.
         hidden_size: of the language model.
         tile: side in pixels of the tiles that an image is seen in (`mriqa.embedded.eye`); None for one square image.
-        trunks: trained networks, whose statistics lie beside those of the ImageNet weights.
+        trunk: the tower's network; with the ImageNet weights where none is given.
         summed_up: one image token for all tiles (`mriqa.embedded.lite_network.summary`), instead of a grid of each.
 
     Raises:
@@ -63,13 +62,14 @@ def build_tiny_fastvlm(
     tokenizer = train_tokenizer(added_tokens=("<answer>", "</answer>"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        tower_config = LiteTowerConfig(grid=grid, tile=tile, trunks=1 + len(trunks), summed_up=summed_up)
+        tower_config = LiteTowerConfig(grid=grid, tile=tile, summed_up=summed_up)
         model = FastVlmForConditionalGeneration(_config(tokenizer, tower_config, hidden_size))
     tower = model.model.vision_tower
     assert isinstance(tower, LiteTower)
-    tower.load_imagenet_weights()
-    for place, trunk in zip(tower.others, trunks):
-        place.load_state_dict(trunk.state_dict())
+    if trunk is None:
+        tower.load_imagenet_weights()
+    else:
+        tower.backbone.load_state_dict(trunk.state_dict())
     model.generation_config = GenerationConfig(
         do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )

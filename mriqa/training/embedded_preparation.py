@@ -20,7 +20,7 @@ from mriqa.embedded.packaged import default_model_folder, held_out_contents
 from mriqa.embedded.parallel import map_threads
 from mriqa.embedded.tiny_fastvlm import build_tiny_fastvlm
 from mriqa.files import new_folder
-from mriqa.frozen.cached_tower import PIXELS, CachedTower, ImageDigest, cache_towers, image_digest
+from mriqa.frozen.cached_tower import PIXELS, ImageDigest, cache_towers, image_digest
 from mriqa.frozen.store import FeatureStore
 from mriqa.images import load_image
 from mriqa.manifest import RatedImage, read_manifest
@@ -113,15 +113,15 @@ def prepare_broad(
         held_out=held_out_contents(),
     )
     data = build_broad_set(folder / "data", settings)
-    return _prepared(folder, data, seed=settings.seed, tile=TILE, grid=1, trunks=[packaged_network()])
+    return _prepared(folder, data, seed=settings.seed, tile=TILE, grid=1, trunk=packaged_network())
 
 
 def packaged_network() -> LiteBackbone:
-    """The network in the packaged model's eye that was trained to see quality, in single precision."""
+    """The network in the packaged model's eye, in single precision."""
     model, _ = load_vlm(default_model_folder(), device="cpu")
     tower = model.get_submodule("model.vision_tower")
     assert isinstance(tower, LiteTower)
-    return tower.trunks[-1].float()
+    return tower.backbone.float()
 
 
 def _prepared(folder: Path, data: DatasetPaths, **how: Any) -> Prepared:
@@ -148,7 +148,6 @@ def build_standardised(
     splits: Sequence[Sequence[RatedImage]],
     *,
     views: Mapping[str, Any] | None = None,
-    statistics: str | Path | None = None,
     **how: Any,
 ) -> None:
     """Write an untrained model whose tower is standardised on pictures; it takes its place last, which marks the end.
@@ -158,38 +157,25 @@ def build_standardised(
         features: folder of the `FeatureStore` that gets what the tower gives for every picture.
         splits: the pictures; the first of these lists is what is standardised on.
         views: what is written as the "views" of its `mriqa.json`.
-        statistics: folder of a `FeatureStore` for what each trunk gives on its own, to share between models.
         how: arguments of `build_tiny_fastvlm`.
     """
     with TemporaryDirectory() as raw, new_folder(model_dir, overwrite=True) as staged:
         model, processor = load_vlm(build_tiny_fastvlm(raw, **how), device="cpu")
-        shared = None if statistics is None else FeatureStore(statistics)
-        _standardise(model.requires_grad_(False), processor, splits, FeatureStore(features), shared)
+        _standardise(model.requires_grad_(False), processor, splits, FeatureStore(features))
         model.save_pretrained(staged)
         processor.save_pretrained(staged)
         save_scoring_settings(staged, load_format(PROMPT), views)
 
 
 @torch.no_grad()
-def _standardise(
-    model: Any,
-    processor: Any,
-    splits: Sequence[Sequence[RatedImage]],
-    store: FeatureStore,
-    shared: FeatureStore | None,
-) -> None:
+def _standardise(model: Any, processor: Any, splits: Sequence[Sequence[RatedImage]], store: FeatureStore) -> None:
     """Fit the tower's standardisation to the first split, and keep what the tower then gives for all pictures."""
     tower = model.get_submodule("model.vision_tower")
-    alone = [CachedTower(trunk, shared, None) for trunk in tower.one_by_one()] if shared else []
 
     def statistics(row: RatedImage) -> tuple[ImageDigest, torch.Tensor]:
         with torch.no_grad():  # which a thread does not inherit
             pixels_1CHW = processor.image_processor(images=[load_image(row.image)], return_tensors="pt")[PIXELS]
-            if alone:
-                found_1Chw = tower.of_cells(torch.cat([one(pixels_1CHW).last_hidden_state for one in alone], dim=1))
-            else:
-                found_1Chw = tower.statistics(pixels_1CHW).contiguous()
-            return image_digest({PIXELS: pixels_1CHW}), found_1Chw
+            return image_digest({PIXELS: pixels_1CHW}), tower.statistics(pixels_1CHW).contiguous()
 
     found = map_threads(statistics, [row for rows in splits for row in rows], "vision features", "picture")
     mean_C, std_C = tower.standardise(torch.cat([features_1Chw for _, features_1Chw in found[: len(splits[0])]]))

@@ -53,7 +53,7 @@ def test_the_image_processor_takes_pictures_arrays_and_lists_of_lists():
     processor, picture = EyeImageProcessor(tile=32, limit=96), ramp(100, 80)
     expected = strip(picture, 32, 96)
     found = processor(images=[[picture], [np.asarray(picture)]], return_tensors="pt")["pixel_values"]
-    assert found.shape == (2, 3, 160, 32) and all((each == expected).all() for each in found)
+    assert found.shape == (2, 3, TILES * 32, 32) and all((each == expected).all() for each in found)
     assert EyeImageProcessor.from_dict(processor.to_dict()).to_dict() == processor.to_dict()
 
 
@@ -73,24 +73,24 @@ def strips():
     return torch.randint(0, 256, (2, 3, 3 * 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
-def test_a_strip_is_its_tiles_below_each_other_and_networks_lie_side_by_side(strips):
-    tower = LiteTower(LiteTowerConfig(grid=2, tile=64, trunks=2)).eval()
-    tower.load_imagenet_weights()
+def test_a_strip_is_its_tiles_below_each_other(strips):
+    tower, alone = (LiteTower(LiteTowerConfig(grid=2, tile=tile)).eval() for tile in (64, None))
+    for each in (tower, alone):
+        each.load_imagenet_weights()
     with torch.no_grad():
         found = tower.statistics(strips)
-        assert found.shape == (2, 544, 6, 2)
-        for number, alone in enumerate(tower.one_by_one()):
-            for place, tile_B3HW in enumerate(strips.split(64, dim=2)):
-                own = found[:, 272 * number : 272 * (number + 1), 2 * place : 2 * place + 2]
-                torch.testing.assert_close(own, alone.statistics(tile_B3HW), rtol=1e-4, atol=1e-4)
+        assert found.shape == (2, 272, 6, 2)
+        for place, tile_B3HW in enumerate(strips.split(64, dim=2)):
+            own = found[:, :, 2 * place : 2 * place + 2]
+            torch.testing.assert_close(own, alone.statistics(tile_B3HW), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("summed_up, shape", [(False, (544, 6, 2)), (True, (1632, 1, 1))])
+@pytest.mark.parametrize("summed_up, shape", [(False, (272, 6, 2)), (True, (816, 1, 1))])
 def test_the_network_alone_gives_what_the_tower_gives(strips, summed_up, shape):
-    tower = LiteTower(LiteTowerConfig(grid=2, tile=64, trunks=2, summed_up=summed_up)).eval()
+    tower = LiteTower(LiteTowerConfig(grid=2, tile=64, summed_up=summed_up)).eval()
     tower.load_imagenet_weights()
     tower.standardise(torch.randn(5, *shape, generator=torch.Generator().manual_seed(1)))
-    network = LiteStatistics(2, tile=64, trunks=2, summed_up=summed_up).eval()
+    network = LiteStatistics(2, tile=64, summed_up=summed_up).eval()
     network.load_state_dict(tower.state_dict())
     with torch.no_grad():
         assert network(strips).shape == (2, *shape)

@@ -111,7 +111,7 @@ def test_the_broad_set_takes_the_place_of_the_labelled_one(tmp_path, monkeypatch
     assert [len(read_details(path)) for path in (broad.train, broad.val, broad.test)] == [12, 3, 3]
     model, _ = load_vlm(broad.model, device="cpu")
     assert model.config.vision_config.tile == TILE
-    lent = model.get_submodule("model.vision_tower").trunks[1].state_dict()
+    lent = model.get_submodule("model.vision_tower").backbone.state_dict()
     assert all(torch.equal(lent[name], weight) for name, weight in packaged_network().state_dict().items())
     assert len(sorted(broad.features.rglob("*.safetensors"))) == len(rows_of(broad))
     asked = []
