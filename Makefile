@@ -6,7 +6,7 @@ VENV ?= .venv
 # Two processes are as many as a small machine bears; PYTEST_ARGS="-k margin" runs a few tests in one.
 PYTEST_ARGS ?= -n 2 --dist loadfile
 PHOTOS ?=
-BROAD ?=
+SET ?=
 
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -17,8 +17,8 @@ PIP_INSTALL = $(BIN)/python -m pip --disable-pip-version-check install --constra
 
 help:
 	@echo "make demo                train the tiny model with margin rewards and show what it learned, in outputs/demo"
-	@echo "make demo PHOTOS=DIR     the same from your own folder of photographs"
-	@echo "make demo BROAD=1        the same on 62 kinds of damage, through the eye of the packaged model, in outputs/demo_broad"
+	@echo "make demo PHOTOS=DIR     the same with your own folder of photographs too"
+	@echo "make demo SET=labelled   the same on five labelled distortions, in outputs/demo_labelled"
 	@echo "make test                check the format, the types, who imports whom and every test"
 	@echo "make results             measure the tables of docs/results.md that are missing, at most three hours"
 	@echo "make format              put the code in its format"
@@ -28,7 +28,7 @@ help:
 	@echo "PYTHON=python3.12        the Python that the environment is made from (3.10 to 3.13)"
 
 demo: $(READY)
-	$(BIN)/python recipes/demo.py $(if $(PHOTOS),--photos "$(PHOTOS)") $(if $(BROAD),--broad)
+	$(BIN)/python recipes/demo.py $(if $(PHOTOS),--photos "$(PHOTOS)") $(if $(SET),--set $(SET))
 
 test: $(READY)
 	$(BIN)/python -m ruff format --check .

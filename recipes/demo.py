@@ -1,12 +1,12 @@
 """The whole way on photographs, in minutes on two CPU cores: data, warm start, MR-GRPO, evaluation, scoring.
 
     python recipes/demo.py
-    python recipes/demo.py --photos FOLDER        # your own photographs instead of those inside the wheels
+    python recipes/demo.py --photos FOLDER        # your own photographs too
 
-Builds the embedded data set and model, warms the model up on (image, answer) pairs (configs/tiny_sft.yaml), trains it
-by MR-GRPO (configs/tiny.yaml), and scores the test pictures, whose contents neither training nor validation has seen.
-With --broad the data are a small broad set (docs/broad_set.md), seen by the packaged model's eye, and the model is no
-judge of five distortions alone.
+Builds a small broad data set (docs/broad_set.md) and a model with the packaged one's eye, warms the model up on (image,
+answer) pairs (configs/tiny_sft.yaml), trains it by MR-GRPO (configs/tiny.yaml), and scores the test pictures, whose
+contents neither training nor validation has seen, nor the training of the eye. With --set labelled the data have five
+labelled distortions, and the eye is a network that knows none of them.
 Writes results.json, scatter.png, training_curve.png, predictions.jsonl and model/, for `mriqa score --model`. A second
 run reuses what is finished; --fresh starts again.
 """
@@ -28,14 +28,21 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The demo's few options; everything else stands in the two YAML files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--output", type=Path, help="folder to write to (default outputs/demo; outputs/demo_broad with --broad)"
+        "--output", type=Path, help="folder to write to (default outputs/demo; outputs/demo_labelled of that set)"
     )
-    parser.add_argument("--photos", type=Path, help="folder of photographs to use instead of the built-in contents")
-    parser.add_argument("--train_images", type=int, help="pictures to train on (default 1600; 1000 with --broad)")
     parser.add_argument(
-        "--distortions", nargs="+", metavar="NAME", help="distortions to train on, e.g. jpeg jpeg2000 (default: five)"
+        "--photos", type=Path, help="folder of photographs, beside those in the wheels or, labelled, instead"
     )
-    parser.add_argument("--broad", action="store_true", help="train on a small broad set: 62 damages of 17 kinds")
+    parser.add_argument("--train_images", type=int, help="pictures to train on (default 1000; labelled 1600)")
+    parser.add_argument(
+        "--set",
+        choices=("broad", "labelled"),
+        default="broad",
+        help="62 damages of 17 kinds, or KADID-10k's distortions, one a picture (default broad)",
+    )
+    parser.add_argument(
+        "--distortions", nargs="+", metavar="NAME", help="with --set labelled: e.g. jpeg jpeg2000 (default: five)"
+    )
     parser.add_argument(
         "--warm_start_steps", type=int, help="length of the warm start (default: as configs/tiny_sft.yaml)"
     )
@@ -45,7 +52,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="torch threads in training (default 1)")
     parser.add_argument("--fresh", action="store_true", help="delete the folder's earlier demo first")
     arguments = parser.parse_args(argv)
-    arguments.output = arguments.output or Path("outputs/demo_broad" if arguments.broad else "outputs/demo")
+    arguments.output = arguments.output or Path("outputs/demo" if arguments.set == "broad" else "outputs/demo_labelled")
     return arguments
 
 
@@ -69,7 +76,7 @@ def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     from mriqa.eval.report import print_table
     from mriqa.files import new_folder, write_json, write_jsonl
     from mriqa.manifest import read_manifest
-    from mriqa.training.embedded_runs import BROAD, LABELLED, WARM_START, scores_of
+    from mriqa.training.embedded_runs import BROAD, WARM_START, scores_of
     from mriqa.training.runs import LOG_FILE, MODEL_DIR
 
     # Train. The first recipe builds the data and the untrained model, if they are not there.
@@ -78,7 +85,7 @@ def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     common = ["--embedded_dir", str(prepared_dir), "--seed", str(arguments.seed)]
     common += ["--photos", str(arguments.photos)] if arguments.photos else []
     common += ["--embedded_images", str(arguments.train_images)] if arguments.train_images else []
-    common += ["--embedded_set", BROAD if arguments.broad else LABELLED]
+    common += ["--embedded_set", arguments.set]
     common += ["--embedded_distortions", *arguments.distortions] if arguments.distortions else []
     if not (warm_dir / MODEL_DIR).is_dir():
         steps = ["--max_steps", str(arguments.warm_start_steps)] if arguments.warm_start_steps else []
@@ -94,7 +101,7 @@ def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     # Evaluate on contents that nobody has seen.
     rows = read_manifest(prepared_dir / "data" / "test.jsonl", check_images=False)
     mos = [row.mos for row in rows]
-    if arguments.broad:
+    if arguments.set == BROAD:
         kinds = [details.kind for details in read_details(prepared_dir / "data" / "test.jsonl").values()]
     else:
         kinds = [row.id.split("-")[-2] for row in rows]

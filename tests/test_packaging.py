@@ -196,8 +196,8 @@ esac""",
     assert make("demo", f"PYTHON={python}", "PHOTOS=my photos").returncode == 0
     assert log.read_text().splitlines() == ["recipes/demo.py --photos my photos"]
     log.unlink()
-    assert make("demo", f"PYTHON={python}", "BROAD=1").returncode == 0
-    assert log.read_text().splitlines() == ["recipes/demo.py --broad"]
+    assert make("demo", f"PYTHON={python}", "SET=labelled").returncode == 0
+    assert log.read_text().splitlines() == ["recipes/demo.py --set labelled"]
     log.unlink()
     later = (tmp_path / ".venv" / ".ready").stat().st_mtime + 10
     os.utime(tmp_path / "constraints.txt", (later, later))
