@@ -4,7 +4,7 @@
     python recipes/default_model.py --photos FOLDER --install     # put it into the package, in place of the one there
 
 1. Data: photographs spoiled in every way at hand, labelled by KADID-10k's raters and by full-reference measures
-   (`mriqa.broad`), 3.5 GB of them. Some kinds of damage are held out: training never sees them.
+   (`mriqa.broad`), 3.7 GB of them. Some kinds of damage are held out: training never sees them.
 2. A network for quality: EfficientNet-Lite0's weights trained on crops (`mriqa.embedded.trained_trunk`).
 3. The tiny model with this network as its eye is trained to state the scores (configs/default_model_sft.yaml). Other
    networks can be candidates beside it (--candidates): the one that ranks validation pictures best, of kinds seen and
