@@ -161,7 +161,7 @@ def origin_of(run: Run) -> Origin:
         return Origin("the small model that comes with `mriqa`, as `default`", None, LITE_LICENCE, tuple(stages))
     if run.is_embedded:
         lent = run.model_config["vision_config"].get("tile") is not None  # as `prepare_broad` builds it
-        weights = "those of the model in the package, which was trained to see quality" if lent else "ImageNet weights"
+        weights = "the weights that the model in the package learnt, to see quality" if lent else "ImageNet weights"
         return Origin(
             "the tiny model that `mriqa` builds itself: FastVLM's architecture, a language model with random weights, "
             f"and a frozen EfficientNet-Lite0 with {weights}",

@@ -116,7 +116,7 @@ def test_a_run_on_the_broad_set_says_where_its_pictures_and_labels_come_from(tmp
     for fact in (
         "| `broad` | 20 pictures of 7 contents | by its parts, below |", "of the trainer's own", "(scikit-image)",
         "full-reference measures", "KADID-10k", "Seed of the data: 5.", "Nobody rated its training pictures",
-        "training saw none", "EfficientNet-Lite0 with those of the model in the package",
+        "training saw none", "EfficientNet-Lite0 with the weights that the model in the package",
     ):  # fmt: skip
         assert fact in text, fact
     assert "mine" not in text
