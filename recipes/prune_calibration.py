@@ -1,7 +1,7 @@
 """Which pictures to calibrate pruning on? A selected subset as the calibration set (Table 3 of Q-Diverse's supplement).
 
     python recipes/prune_calibration.py --network timm:resnet18 --manifest kadid.jsonl --test_manifest test.jsonl
-    python recipes/prune_calibration.py --model outputs/demo/model --embedded_dir outputs/embedded
+    python recipes/prune_calibration.py --model outputs/demo/model --embedded_dir outputs/demo/embedded
     python recipes/prune_calibration.py --model M --manifest train.jsonl --test_manifest test.jsonl --target val.jsonl
 
 Each selector chooses a few images of a manifest, the model is pruned by what it does on these, and scores the test
