@@ -52,6 +52,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="torch threads in training (default 1)")
     parser.add_argument("--fresh", action="store_true", help="delete the folder's earlier demo first")
     arguments = parser.parse_args(argv)
+    if arguments.distortions and arguments.set != "labelled":
+        parser.error("--distortions are those of the labelled set: add --set labelled")
     arguments.output = arguments.output or Path("outputs/demo" if arguments.set == "broad" else "outputs/demo_labelled")
     return arguments
 
