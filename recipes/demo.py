@@ -64,6 +64,7 @@ def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     output: Path = arguments.output
     if arguments.fresh and output.exists():
         shutil.rmtree(output)
+    _check_set(arguments)
     output.mkdir(parents=True, exist_ok=True)
 
     import torch
@@ -137,6 +138,20 @@ def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
     print(f"Plots and results are in {output}; {time.monotonic() - started:.0f} s.")
     print(f"Score pictures with it: mriqa score PICTURES --model {model_dir}")
     return results
+
+
+def _check_set(arguments: argparse.Namespace) -> None:
+    """Refuse to go on with what was made of the other set of pictures."""
+    from mriqa.broad.broad_set import SETTINGS_FILE as BROAD_FILE
+    from mriqa.embedded.dataset import SETTINGS_FILE as LABELLED_FILE
+    from mriqa.errors import SettingsError
+
+    file_of_other = {"broad": LABELLED_FILE, "labelled": BROAD_FILE}[arguments.set]
+    if (arguments.output / "embedded" / "data" / file_of_other).is_file():
+        raise SettingsError(
+            f"{arguments.output} holds a demo of the other set of pictures: give another --output, --set as it was, or "
+            "--fresh to start again."
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
