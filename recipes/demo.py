@@ -142,12 +142,10 @@ def run(arguments: argparse.Namespace) -> dict[str, dict[str, float]]:
 
 def _check_set(arguments: argparse.Namespace) -> None:
     """Refuse to go on with what was made of the other set of pictures."""
-    from mriqa.broad.broad_set import SETTINGS_FILE as BROAD_FILE
-    from mriqa.embedded.dataset import SETTINGS_FILE as LABELLED_FILE
     from mriqa.errors import SettingsError
+    from mriqa.training.embedded_runs import holds_other_set
 
-    file_of_other = {"broad": LABELLED_FILE, "labelled": BROAD_FILE}[arguments.set]
-    if (arguments.output / "embedded" / "data" / file_of_other).is_file():
+    if holds_other_set(arguments.output / "embedded", arguments.set):
         raise SettingsError(
             f"{arguments.output} holds a demo of the other set of pictures: give another --output, --set as it was, or "
             "--fresh to start again."

@@ -64,20 +64,35 @@ def _check_manifests(arguments: RunArguments) -> None:
 def prepare_default(arguments: RunArguments) -> Prepared:
     """The embedded data set, features and untrained model that the arguments ask for, built where not there yet.
 
-    Raises SettingsError for a set that isn't one of the two, or distortions beside the broad one.
+    Raises SettingsError for a set that isn't one of the two, distortions beside the broad one, or a folder that holds
+    the other set.
     """
+    if arguments.embedded_set not in (LABELLED, BROAD):
+        raise SettingsError(f'embedded_set is "{LABELLED}" or "{BROAD}", not "{arguments.embedded_set}".')
+    if holds_other_set(arguments.embedded_dir, arguments.embedded_set):
+        raise SettingsError(
+            f"{arguments.embedded_dir} holds the other set of pictures, not the {arguments.embedded_set} one: give "
+            "another embedded_dir."
+        )
     if arguments.embedded_set == BROAD:
         if arguments.embedded_distortions:
             raise SettingsError("embedded_distortions are those of the labelled set: leave them out, or embedded_set.")
         return prepare_broad(arguments.embedded_dir, arguments.photos, train_images=arguments.embedded_images)
-    if arguments.embedded_set != LABELLED:
-        raise SettingsError(f'embedded_set is "{LABELLED}" or "{BROAD}", not "{arguments.embedded_set}".')
     return prepare(
         arguments.embedded_dir,
         photos=arguments.photos,
         train_images=arguments.embedded_images,
         distortions=arguments.embedded_distortions,
     )
+
+
+def holds_other_set(embedded_dir: str | Path, embedded_set: str) -> bool:
+    """Whether the data in the folder are those of the labelled set where the broad one is meant, or the reverse."""
+    from mriqa.broad.broad_set import SETTINGS_FILE as BROAD_FILE
+    from mriqa.embedded.dataset import SETTINGS_FILE as LABELLED_FILE
+
+    file_of_other = {BROAD: LABELLED_FILE, LABELLED: BROAD_FILE}[embedded_set]
+    return (Path(embedded_dir) / "data" / file_of_other).is_file()
 
 
 def _warmed_up(arguments: RunArguments, warm_start: Callable[[RunArguments, Path], object]) -> Path:

@@ -129,6 +129,15 @@ def test_a_set_that_is_none_of_the_two_is_refused(tmp_path, wrong):
         fill_in_embedded(RunArguments(embedded_dir=str(tmp_path), **wrong))
 
 
+@pytest.mark.parametrize("asked, there", [("broad", "dataset.json"), ("labelled", "settings.json")])
+def test_a_folder_of_the_other_set_is_refused_and_left_alone(tmp_path, asked, there):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / there).write_text("{}")
+    with pytest.raises(SettingsError, match=f"holds the other set of pictures, not the {asked} one"):
+        fill_in_embedded(RunArguments(embedded_dir=str(tmp_path), embedded_set=asked))
+    assert list(tmp_path.rglob("*")) == [tmp_path / "data", tmp_path / "data" / there]
+
+
 @pytest.mark.parametrize("option", ["train_manifest", "val_manifest"])
 def test_a_bad_manifest_is_refused_before_anything_is_built(tmp_path, option):
     manifest = tmp_path / "mine.csv"
